@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// ImageStore: where partition images survive. The real one is LmdbImageStore; the simulator has its own.
+#pragma once
+
+#include <vector>
+
+#include "base/result.h"
+#include "protocol/image.h"
+
+namespace freshet::checkpoint {
+
+// What the store holds of one partition.
+struct StoredImage {
+  protocol::PartitionId partition;
+  protocol::Stamp stamp;
+  uint64_t bytes = 0;             // of the base and all differences
+  uint64_t difference_bytes = 0;  // of the differences alone
+};
+
+// Blocking and thread safe: brains call it through an Executor. Every call is atomic: after a crash an
+// image is there whole or not at all (I3). Rows and applied sets travel in one image (G1).
+class ImageStore {
+ public:
+  virtual ~ImageStore() = default;
+
+  virtual base::Result<std::vector<StoredImage>> List() = 0;
+
+  // The newest state of the partition: a base, then differences, to be applied in this order. Every
+  // checksum was verified. kNotFound: no image. kCorrupt: names what is damaged; nothing is returned.
+  virtual base::Result<std::vector<protocol::Image>> Load(protocol::PartitionId partition) = 0;
+
+  // Durable when it returns. A whole image replaces what is there; a difference is appended iff its
+  // base stamp is the stored stamp. kConflict, and nothing changes, unless the stamp is higher than the
+  // stored one (G3) and the base fits. kIo / kResourceExhausted (disk full): nothing changed.
+  virtual base::Result<> Save(const protocol::Image& image) = 0;
+
+  // Several images in one transaction: all or none; the conflicts of single ones are skipped and
+  // reported by position in `saved` (1 = saved, 0 = skipped by conflict).
+  virtual base::Result<std::vector<char>> SaveAll(const std::vector<protocol::Image>& images) = 0;
+
+  // Removes the partition's image iff its stamp's tenure is lower than `below` (G13).
+  virtual base::Result<> Remove(protocol::PartitionId partition, protocol::Tenure below) = 0;
+};
+
+}  // namespace freshet::checkpoint
