@@ -28,4 +28,7 @@ using ClusterId = StrongId<struct ClusterTag, uint64_t>;
 using Key = uint64_t;
 using Offset = uint64_t;
 
+inline constexpr uint32_t kMaxPartitions = 16384;
+inline constexpr uint32_t kMaxLogs = 1024;
+
 }  // namespace freshet::protocol

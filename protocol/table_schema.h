@@ -38,6 +38,11 @@ struct OptimizerSpec {
   float l2 = 0.0f;                   // ftrl; weight decay added to the gradient in the others
   float lr_power = -0.5f;            // ftrl
   float ftrl_beta = 1.0f;            // ftrl
+
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.kind, self.learning_rate, self.momentum, self.initial_accumulator, self.epsilon,
+             self.beta1, self.beta2, self.decay, self.l1, self.l2, self.lr_power, self.ftrl_beta);
+  }
   bool operator==(const OptimizerSpec&) const = default;
 };
 
@@ -53,6 +58,10 @@ struct InitSpec {
   float scale = 0.0f;
   uint64_t begin_float = 0;
   uint64_t end_float = 0;
+
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.kind, self.scale, self.begin_float, self.end_float);
+  }
   bool operator==(const InitSpec&) const = default;
 };
 
@@ -68,6 +77,10 @@ struct TableSchema {
   uint64_t dense_rows = 0;
   OptimizerSpec optimizer;
   std::vector<InitSpec> init;
+
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.name, self.kind, self.dim, self.dense_rows, self.optimizer, self.init);
+  }
   bool operator==(const TableSchema&) const = default;
 };
 
@@ -81,6 +94,8 @@ base::Result<> ValidateTable(const TableSchema& schema);
 struct Table {
   TableId id;
   TableSchema schema;
+
+  static auto Fields(auto& self, auto&& f) { return f(self.id, self.schema); }
   bool operator==(const Table&) const = default;
 };
 
