@@ -133,11 +133,22 @@ bool BodyReader::Int(int64_t* value) {
 
 bool BodyReader::Double(double* value) {
   const msgpack::object* item = ok_ ? impl_->Peek() : nullptr;
-  if (item == nullptr || (item->type != msgpack::type::FLOAT32 &&
-                          item->type != msgpack::type::FLOAT64)) {
-    return Failed();
+  if (item == nullptr) return Failed();
+  switch (item->type) {
+    case msgpack::type::FLOAT32:
+    case msgpack::type::FLOAT64:
+      *value = item->via.f64;
+      break;
+    // msgpack-c writes a float without fraction as an integer.
+    case msgpack::type::POSITIVE_INTEGER:
+      *value = static_cast<double>(item->via.u64);
+      break;
+    case msgpack::type::NEGATIVE_INTEGER:
+      *value = static_cast<double>(item->via.i64);
+      break;
+    default:
+      return Failed();
   }
-  *value = item->via.f64;
   impl_->Advance();
   return true;
 }
