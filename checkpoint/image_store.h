@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ImageStore: where partition images survive. The real one is LmdbImageStore; the simulator has its own.
+// ImageStore: where partition images survive. The real one is LmdbImageStore; the simulator has one.
 #pragma once
 
 #include <vector>
@@ -17,8 +17,8 @@ struct StoredImage {
   uint64_t difference_bytes = 0;  // of the differences alone
 };
 
-// Blocking and thread safe: brains call it through an Executor. Every call is atomic: after a crash an
-// image is there whole or not at all (I3). Rows and applied sets travel in one image (G1).
+// Blocking and thread safe: brains call it through an Executor. Every call is atomic: after a crash
+// an image is there whole or not at all (I3). Rows and applied sets travel in one image (G1).
 class ImageStore {
  public:
   virtual ~ImageStore() = default;
@@ -26,12 +26,13 @@ class ImageStore {
   virtual base::Result<std::vector<StoredImage>> List() = 0;
 
   // The newest state of the partition: a base, then differences, to be applied in this order. Every
-  // checksum was verified. kNotFound: no image. kCorrupt: names what is damaged; nothing is returned.
+  // checksum was verified. kNotFound: no image. kCorrupt: says what is damaged.
   virtual base::Result<std::vector<protocol::Image>> Load(protocol::PartitionId partition) = 0;
 
   // Durable when it returns. A whole image replaces what is there; a difference is appended iff its
-  // base stamp is the stored stamp. kConflict, and nothing changes, unless the stamp is higher than the
-  // stored one (G3) and the base fits. kIo / kResourceExhausted (disk full): nothing changed.
+  // base stamp is the stored stamp. kConflict, and nothing changes, unless the stamp is higher than
+  // the stored one (G3) and the base fits. kResourceExhausted (disk full): nothing changed. kIo: not
+  // durable; the image is there whole or not at all, and a restart tells which.
   virtual base::Result<> Save(const protocol::Image& image) = 0;
 
   // Several images in one transaction: all or none; the conflicts of single ones are skipped and

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/lmdb_env.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <lmdb.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <utility>
+
+namespace freshet::checkpoint {
+
+using base::Error;
+using base::ErrorCode;
+using base::Fail;
+using base::Result;
+
+namespace {
+
+constexpr mdb_mode_t kMode = 0600;
+constexpr char kContentKey[] = "!content";
+constexpr uint64_t kPageBytes = 4096;
+
+// Room beside the values: tree pages, value headers, the list of freed pages.
+uint64_t WithOverhead(uint64_t bytes) { return bytes + bytes / 16 + (512 << 10); }
+
+struct AbortTxn {
+  void operator()(MDB_txn* txn) const { mdb_txn_abort(txn); }
+};
+using Txn = std::unique_ptr<MDB_txn, AbortTxn>;
+
+Result<> SyncDirectory(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int rc = fd < 0 ? -1 : fsync(fd);
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(error, directory, "making it durable"));
+  return {};
+}
+
+std::string ContentRecord(const LmdbOptions& options) {
+  return fmt::format("freshet {} format {}", options.content, options.format);
+}
+
+}  // namespace
+
+LmdbEnv::LmdbEnv(LmdbOptions options)
+    : options_(std::move(options)), file_(options_.directory + "/data.mdb") {}
+
+LmdbEnv::~LmdbEnv() {
+  if (env_ != nullptr) mdb_env_close(env_);
+  if (lock_fd_ >= 0) close(lock_fd_);
+}
+
+Result<std::unique_ptr<LmdbEnv>> LmdbEnv::Open(LmdbOptions options) {
+  std::unique_ptr<LmdbEnv> env(new LmdbEnv(std::move(options)));
+  if (auto locked = env->Lock(); !locked) return tl::unexpected<Error>(locked.error());
+  if (auto opened = env->OpenDatabase(); !opened) return tl::unexpected<Error>(opened.error());
+  if (auto checked = env->CheckContent(); !checked) return tl::unexpected<Error>(checked.error());
+  return env;
+}
+
+Result<> LmdbEnv::Lock() {
+  const std::string& directory = options_.directory;
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return tl::unexpected<Error>(LmdbError(error.value(), directory, "creating it"));
+  const std::string path = directory + "/LOCK";
+  lock_fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kMode);
+  if (lock_fd_ < 0) return tl::unexpected<Error>(LmdbError(errno, path, "opening it"));
+  if (flock(lock_fd_, LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno != EWOULDBLOCK) return tl::unexpected<Error>(LmdbError(errno, path, "locking it"));
+  return Fail(
+      ErrorCode::kConflict,
+      fmt::format("{} is in use by another process: stop it, or use another directory", directory));
+}
+
+Result<> LmdbEnv::OpenDatabase() {
+  struct stat info;
+  const uint64_t file_bytes =
+      stat(file_.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+  map_bytes_ = std::max(options_.initial_map_bytes, file_bytes + file_bytes / 4);
+  map_bytes_ = (map_bytes_ + kPageBytes - 1) / kPageBytes * kPageBytes;
+
+  int rc = mdb_env_create(&env_);
+  if (rc == 0) rc = mdb_env_set_mapsize(env_, map_bytes_);
+  // No sync flag, and no MDB_WRITEMAP (SIGBUS on a full disk): a commit is durable when it returns.
+  if (rc == 0) rc = mdb_env_open(env_, options_.directory.c_str(), MDB_NOTLS, kMode);
+  int dead_readers = 0;
+  if (rc == 0) rc = mdb_reader_check(env_, &dead_readers);
+  MDB_envinfo env_info;
+  if (rc == 0) rc = mdb_env_info(env_, &env_info);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "opening it"));
+  map_bytes_ = env_info.me_mapsize;
+
+  MDB_txn* raw = nullptr;
+  rc = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &raw);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "opening it"));
+  const Txn txn(raw);
+  rc = mdb_dbi_open(raw, nullptr, 0, &dbi_);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "opening it"));
+  return {};
+}
+
+Result<> LmdbEnv::CheckContent() {
+  const std::string expected = ContentRecord(options_);
+  std::string found;
+  bool empty = false;
+  const auto read = Read([&](LmdbTxn& txn) -> Result<> {
+    const auto is_empty = txn.Empty();
+    if (!is_empty) return tl::unexpected<Error>(is_empty.error());
+    empty = *is_empty;
+    const auto record = txn.Get(kContentKey);
+    if (!record) return tl::unexpected<Error>(record.error());
+    if (*record) found.assign((*record)->substr(0, 200));
+    return {};
+  });
+  if (!read) return read;
+  if (empty) {
+    const auto written =
+        Write(expected.size(), [&](LmdbTxn& txn) { return txn.Put(kContentKey, expected); });
+    if (!written) return written;
+    // The names of the new files must survive as well.
+    if (auto synced = SyncDirectory(options_.directory); !synced) return synced;
+    const auto parent = std::filesystem::path(options_.directory + "/..").lexically_normal();
+    return SyncDirectory(parent.string());
+  }
+  if (found == expected) return {};
+  if (!found.starts_with("freshet ")) {
+    return Fail(
+        ErrorCode::kCorrupt,
+        fmt::format("{} was not written by freshet, or is damaged: use another directory", file_));
+  }
+  return Fail(ErrorCode::kInvalidArgument,
+              fmt::format("{} holds \"{}\", this program reads \"{}\": use the release that wrote "
+                          "it, or another directory",
+                          file_, found, expected));
+}
+
+Result<> LmdbEnv::Read(const Work& work) {
+  const std::shared_lock map(map_mutex_);
+  MDB_txn* raw = nullptr;
+  const int rc = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &raw);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "reading"));
+  const Txn ends(raw);
+  LmdbTxn txn(raw, dbi_, file_);
+  return work(txn);
+}
+
+Result<> LmdbEnv::Write(uint64_t bytes, const Work& work) {
+  const std::lock_guard writer(write_mutex_);
+  for (;;) {
+    if (dead_) {
+      return Fail(ErrorCode::kIo,
+                  fmt::format("{} takes no more writes since one failed ({}): check the disk, then "
+                              "restart this process",
+                              file_, dead_reason_));
+    }
+    if (auto room = MakeRoom(bytes); !room) return room;
+    bool map_full = false;
+    const auto written = WriteOnce(work, &map_full);
+    if (!map_full) return written;
+    if (auto grown = GrowMap(map_bytes_ * 2); !grown) return grown;
+  }
+}
+
+Result<> LmdbEnv::WriteOnce(const Work& work, bool* map_full) {
+  const std::shared_lock map(map_mutex_);
+  MDB_txn* raw = nullptr;
+  int rc = mdb_txn_begin(env_, nullptr, 0, &raw);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "writing"));
+  Txn ends(raw);
+  LmdbTxn txn(raw, dbi_, file_);
+  const auto worked = work(txn);
+  *map_full = txn.map_full();
+  if (!worked || *map_full) return worked;
+  rc = mdb_txn_commit(ends.release());
+  if (rc == 0) return {};
+  // The only failure of a commit that is known to come before anything is written.
+  *map_full = rc == MDB_MAP_FULL;
+  Error error = LmdbError(rc, file_, "committing");
+  if (!*map_full) {
+    dead_ = true;
+    dead_reason_ = error.message;
+  }
+  return tl::unexpected<Error>(std::move(error));
+}
+
+Result<> LmdbEnv::MakeRoom(uint64_t bytes) {
+  MDB_envinfo info;
+  const int rc = mdb_env_info(env_, &info);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "writing"));
+  const uint64_t used = (info.me_last_pgno + 1) * kPageBytes;
+  const uint64_t wanted = WithOverhead(bytes);
+  // Pages freed earlier may do, so a map at its limit is tried before it is refused.
+  if (used + wanted > map_bytes_ && map_bytes_ < options_.max_map_bytes) {
+    if (auto grown = GrowMap(used + wanted); !grown) return grown;
+  }
+  return ReserveDisk(used, wanted);
+}
+
+Result<> LmdbEnv::ReserveDisk(uint64_t used_bytes, uint64_t bytes) {
+  if (used_bytes + bytes <= reserved_bytes_) return {};
+  mdb_filehandle_t fd = -1;
+  int rc = mdb_env_get_fd(env_, &fd);
+  if (rc == 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(used_bytes),
+                           static_cast<off_t>(bytes)) != 0) {
+    rc = errno;
+  }
+  if (rc == EOPNOTSUPP) {
+    struct statvfs disk;
+    rc = fstatvfs(fd, &disk) == 0 && disk.f_bavail < bytes / disk.f_frsize ? ENOSPC : 0;
+  } else if (rc == 0) {
+    reserved_bytes_ = used_bytes + bytes;
+  }
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "reserving room"));
+  return {};
+}
+
+Result<> LmdbEnv::GrowMap(uint64_t needed_bytes) {
+  uint64_t size = map_bytes_;
+  while (size < needed_bytes && size < options_.max_map_bytes) size *= 2;
+  size = std::min(size, options_.max_map_bytes) / kPageBytes * kPageBytes;
+  if (size <= map_bytes_) {
+    return tl::unexpected<Error>(LmdbError(MDB_MAP_FULL, file_, "growing"));
+  }
+  const std::unique_lock map(map_mutex_);
+  const int rc = mdb_env_set_mapsize(env_, size);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "growing"));
+  map_bytes_ = size;
+  return {};
+}
+
+}  // namespace freshet::checkpoint
