@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one piece of JSON that is easy to get wrong: strings. For whole documents use a library.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace freshet::base {
+
+// Appends `text` with quotes around it. Bytes that are no UTF-8 become U+FFFD, so the result is
+// valid JSON whatever the input.
+void AppendJsonString(std::string_view text, std::string& out);
+
+}  // namespace freshet::base
