@@ -212,14 +212,25 @@ struct WorkerStats {
   }
 };
 
+// A data shard: the span that the master leases to one worker (rule G16). No batch may cross a cut.
+struct Lease {
+  LeaseId id;
+  LogId log;
+  Span span;
+  std::vector<Offset> cuts;  // inside the span, ascending
+  static auto Fields(auto& self, auto&& f) { return f(self.id, self.log, self.span, self.cuts); }
+  bool operator==(const Lease&) const = default;
+};
+
 struct WorkerHeartbeat {
   static constexpr MessageType kType = MessageType::kWorkerHeartbeat;
   ViewNumber view;
   std::vector<ValidationChunk> validation;
   WorkerStats stats;
   std::string fatal;  // not empty: this worker cannot do the job, and why
+  std::optional<Lease> lease;  // held now: a restarted master takes it over
   static auto Fields(auto& self, auto&& f) {
-    return f(self.view, self.validation, self.stats, self.fatal);
+    return f(self.view, self.validation, self.stats, self.fatal, self.lease);
   }
 };
 
@@ -241,16 +252,6 @@ struct ViewReply {
   static auto Fields(auto& self, auto&& f) { return f(self.view); }
 };
 
-// A data shard: the span that the master leases to one worker (rule G16). No batch may cross a cut.
-struct Lease {
-  LeaseId id;
-  LogId log;
-  Span span;
-  std::vector<Offset> cuts;  // inside the span, ascending
-  static auto Fields(auto& self, auto&& f) { return f(self.id, self.log, self.span, self.cuts); }
-  bool operator==(const Lease&) const = default;
-};
-
 enum class LeaseEnd : uint8_t { kNone = 0, kFinished = 1, kGivenBack = 2 };
 template <>
 struct EnumRange<LeaseEnd> {
@@ -264,7 +265,10 @@ struct LeaseRequest {
   uint64_t sequence = 0;
   LeaseId ended;
   LeaseEnd how = LeaseEnd::kNone;
-  static auto Fields(auto& self, auto&& f) { return f(self.sequence, self.ended, self.how); }
+  bool wants_more = true;  // false: a draining worker only ends its lease
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.sequence, self.ended, self.how, self.wants_more);
+  }
 };
 
 enum class LeaseAnswer : uint8_t { kLease = 1, kWait = 2, kComplete = 3 };
@@ -322,7 +326,8 @@ struct PullRequest {
   static auto Fields(auto& self, auto&& f) { return f(self.cover, self.tables); }
 };
 
-// Frames per table of the request: f32 values, rows of the partitions with kOk only, in their order.
+// One frame per table of the request: f32 values[rows][dim] in the order of the keys; rows of
+// partitions without kOk are zero.
 struct PullReply {
   static constexpr MessageType kType = MessageType::kPullReply;
   ViewNumber view;

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+// MasterNode: leases, phases of the job, checkpoint, audit, stop.
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "master/master_node.h"
+
+namespace freshet::master {
+
+using base::ErrorCode;
+using base::Result;
+using protocol::Envelope;
+using protocol::LogPurpose;
+using protocol::Packet;
+using protocol::Role;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using transport::PeerId;
+
+namespace {
+
+double InSeconds(base::Duration duration) {
+  return static_cast<double>(duration.count()) / 1e6;
+}
+
+}  // namespace
+
+std::string PhaseName(Phase phase) {
+  switch (phase) {
+    case Phase::kStarting: return "starting";
+    case Phase::kTraining: return "training";
+    case Phase::kFinishing: return "finishing";
+    case Phase::kEvaluating: return "evaluating";
+    case Phase::kAuditing: return "auditing";
+    case Phase::kCompleted: return "completed";
+    case Phase::kFailed: return "failed";
+    case Phase::kDraining: return "draining";
+  }
+  return "unknown";
+}
+
+void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Packet& packet) {
+  Node* node = Sender(from, envelope);
+  if (node == nullptr) return;
+  const auto request = protocol::DecodeBody<protocol::LeaseRequest>(packet);
+  if (!request) {
+    return ReplyError(from, envelope.request, request.error().code, request.error().message);
+  }
+  const LeaseBook::Holder holder{envelope.sender, request->sequence};
+  if (leases_->HasLater(holder)) return;
+  protocol::LeaseReply reply;
+  reply.sequence = request->sequence;
+  reply.answer = protocol::LeaseAnswer::kWait;
+  reply.wait_ms = 50;
+  reply.view = state_.view;
+  if (const protocol::Lease* lease = leases_->Find(holder)) {
+    reply.answer = protocol::LeaseAnswer::kLease;
+    reply.lease = *lease;
+    return Reply(from, envelope.request, reply);
+  }
+  EndLeasesOf(*node);
+  if (phase_ == Phase::kCompleted) {
+    reply.answer = protocol::LeaseAnswer::kComplete;
+  } else if (request->wants_more) {
+    if (auto lease = GrantLease(holder, *node)) {
+      reply.answer = protocol::LeaseAnswer::kLease;
+      reply.lease = std::move(*lease);
+    }
+  }
+  Reply(from, envelope.request, reply);
+}
+
+uint64_t MasterNode::LeaseRecords(const LogState& log, const Node& worker) const {
+  const uint64_t batch = options_.job.batch_size;
+  const bool trains = log.spec.purpose == LogPurpose::kTrain;
+  const auto& done = trains ? progress_->Done(log.spec.log) : evaluation_.Counted(log.spec.log);
+  const uint64_t left = log.end - std::min(log.end, done.Count());
+  // As much work as the target says; smaller towards the end, so that all finish together.
+  const double rate = worker.records_per_sec;
+  const uint64_t wanted = rate > 0
+                              ? static_cast<uint64_t>(rate * InSeconds(options_.lease_target))
+                              : batch * 64;
+  const uint64_t share = left / (2 * std::max<uint64_t>(options_.workers, 1)) + batch;
+  return std::clamp(std::min(wanted, share), batch, options_.max_lease_records);
+}
+
+std::optional<protocol::Lease> MasterNode::GrantLease(const LeaseBook::Holder& holder,
+                                                      const Node& worker) {
+  leases_->ReleaseSettled(runtime_.clock.Now());
+  const bool training = phase_ == Phase::kTraining;
+  if (!training && phase_ != Phase::kEvaluating) return std::nullopt;
+  if (training && !progress_->AllReported()) return std::nullopt;  // rule G15
+  for (auto& [id, log] : logs_) {
+    if ((log.spec.purpose == LogPurpose::kTrain) != training || !log.probed) continue;
+    const auto& done = training ? progress_->Done(id) : evaluation_.Counted(id);
+    auto gap = leases_->FindGap({id, log.end, &done, LeaseRecords(log, worker)});
+    if (!gap) continue;
+    const uint64_t batch = options_.job.batch_size;
+    const protocol::Offset aligned = gap->end / batch * batch;
+    if (gap->end != log.end && aligned > gap->begin) gap->end = aligned;
+    auto cuts = training ? progress_->Edges(id, *gap) : std::vector<protocol::Offset>();
+    return leases_->Grant(holder, id, *gap, std::move(cuts));
+  }
+  return std::nullopt;
+}
+
+void MasterNode::EndLeasesOf(const Node& node) {
+  if (node.incarnation.value() == 0) return;
+  const base::Instant now = runtime_.clock.Now();
+  // Evaluated spans are known by the chunks that follow with the heartbeats.
+  const bool evaluating = phase_ == Phase::kEvaluating;
+  leases_->EndAllOf(node.incarnation, evaluating ? now + options_.heartbeat * 4 : now);
+  for (const auto& [id, log] : logs_) {
+    if (log.spec.purpose == LogPurpose::kEvaluate) leases_->ReleaseWithoutReports(id);
+  }
+}
+
+void MasterNode::Tick() {
+  tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
+  CheckNodes();
+  SampleRates();
+  leases_->ReleaseSettled(runtime_.clock.Now());
+  AdvancePhase();
+  if (phase_ == Phase::kDraining) CheckStopped();
+}
+
+void MasterNode::CheckNodes() {
+  const base::Instant now = runtime_.clock.Now();
+  for (auto& [name, node] : nodes_) {
+    if (node.state != "running" || now - node.last_heard < options_.node_timeout) continue;
+    node.state = "lost";
+    EndLeasesOf(node);
+    events_.Add("node_lost", name,
+                fmt::format("nothing heard for {:.1f} s", InSeconds(now - node.last_heard)));
+  }
+}
+
+void MasterNode::SampleRates() {
+  const base::Instant now = runtime_.clock.Now();
+  const double elapsed = InSeconds(now - sampled_);
+  if (elapsed < 1.0) return;
+  const uint64_t records = RecordsDone();
+  const uint64_t steps = Steps();
+  const auto rate = [elapsed](uint64_t to, uint64_t from) {
+    return to > from ? static_cast<double>(to - from) / elapsed : 0.0;
+  };
+  records_per_sec_ = rate(records, sampled_records_);
+  steps_per_sec_ = rate(steps, sampled_steps_);
+  for (auto& [name, node] : nodes_) {
+    const uint64_t units = node.role == Role::kPs ? node.ps.rows_pushed + node.ps.rows_pulled
+                                                  : node.worker.records;
+    const double units_per_sec = rate(units, node.sampled_units);
+    (node.role == Role::kPs ? node.rows_per_sec : node.records_per_sec) = units_per_sec;
+    node.sampled_units = units;
+  }
+  sampled_ = now;
+  sampled_records_ = records;
+  sampled_steps_ = steps;
+}
+
+uint64_t MasterNode::RecordsDone() const {
+  uint64_t records = 0;
+  for (const auto& [id, log] : logs_) {
+    if (log.spec.purpose == LogPurpose::kTrain) records += progress_->Done(id).Count();
+  }
+  return records;
+}
+
+uint64_t MasterNode::RecordsTotal() const {
+  uint64_t records = 0;
+  for (const auto& [id, log] : logs_) {
+    if (log.spec.purpose == LogPurpose::kTrain) records += log.end;
+  }
+  return records;
+}
+
+uint64_t MasterNode::Steps() const {
+  uint64_t steps = exited_steps_;
+  for (const auto& [name, node] : nodes_) steps += node.worker.steps;
+  return steps;
+}
+
+double MasterNode::Seconds() const {
+  if (training_began_ == base::Instant()) return 0;
+  const bool running = training_ended_ == base::Instant();
+  return InSeconds((running ? runtime_.clock.Now() : training_ended_) - training_began_);
+}
+
+uint32_t MasterNode::TotalRestarts() const {
+  uint32_t restarts = 0;
+  for (const auto& [name, node] : nodes_) restarts += node.restarts;
+  return restarts;
+}
+
+bool MasterNode::AllDone() const {
+  return std::all_of(logs_.begin(), logs_.end(), [this](const auto& entry) {
+    const LogState& log = entry.second;
+    if (log.spec.purpose != LogPurpose::kTrain) return true;
+    return progress_->Done(entry.first).Watermark() >= log.end;
+  });
+}
+
+bool MasterNode::AllDurable() const {
+  return std::all_of(logs_.begin(), logs_.end(), [this](const auto& entry) {
+    const LogState& log = entry.second;
+    if (log.spec.purpose != LogPurpose::kTrain) return true;
+    return progress_->DurableFloor(entry.first) >= log.end;
+  });
+}
+
+bool MasterNode::AllEvaluated() const {
+  return std::all_of(logs_.begin(), logs_.end(), [this](const auto& entry) {
+    const LogState& log = entry.second;
+    if (log.spec.purpose != LogPurpose::kEvaluate) return true;
+    return evaluation_.Counted(entry.first).Watermark() >= log.end;
+  });
+}
+
+void MasterNode::AdvancePhase() {
+  switch (phase_) {
+    case Phase::kStarting: {
+      const bool probed = std::all_of(logs_.begin(), logs_.end(),
+                                      [](const auto& entry) { return entry.second.probed; });
+      if (!probed || !state_.placed || !progress_->AllReported()) return;
+      phase_ = Phase::kTraining;
+      training_began_ = runtime_.clock.Now();
+      events_.Add("training_started", "", fmt::format("{} records", RecordsTotal()));
+      return;
+    }
+    case Phase::kTraining:
+      if (progress_->AllReported() && AllDone()) EnterFinishing();
+      return;
+    case Phase::kFinishing:
+      // Rule G19: the stream has ended when everything is durable, not when it is applied.
+      if (AllDurable()) return EnterEvaluating();
+      if (!AllDone() && progress_->AllReported()) phase_ = Phase::kTraining;  // a PS fell back
+      return;
+    case Phase::kEvaluating:
+      if (AllEvaluated()) EnterAuditing();
+      return;
+    default: return;
+  }
+}
+
+void MasterNode::EnterFinishing() {
+  if (training_ended_ == base::Instant()) training_ended_ = runtime_.clock.Now();
+  phase_ = Phase::kFinishing;
+  if (asking_ps_) return;
+  asking_ps_ = true;
+  Checkpoint([this](const Result<>& outcome) {
+    asking_ps_ = false;
+    if (!outcome) FRESHET_LOG_WARN("last checkpoint: {}", outcome.error().message);
+    if (phase_ == Phase::kFinishing && !AllDurable()) phase_ = Phase::kTraining;
+    AdvancePhase();
+  });
+}
+
+void MasterNode::EnterEvaluating() {
+  phase_ = Phase::kEvaluating;
+  events_.Add("training_finished", "", fmt::format("{} records durable", RecordsDone()));
+  AdvancePhase();
+}
+
+void MasterNode::EnterAuditing() {
+  phase_ = Phase::kAuditing;
+  Audit([this](Result<AuditResult> result) {
+    if (phase_ != Phase::kAuditing) return;
+    if (!result) {
+      FRESHET_LOG_WARN("audit: {}", result.error().message);
+      phase_ = Phase::kEvaluating;  // asks again
+      return;
+    }
+    final_audit_ = std::move(*result);
+    Complete();
+  });
+}
+
+void MasterNode::Complete() {
+  phase_ = Phase::kCompleted;
+  state_.completed = true;
+  if (!Save()) return;
+  for (const std::string& problem : final_audit_->problems) {
+    events_.Add("audit_problem", "", problem);
+  }
+  events_.Add("job_completed", "",
+              fmt::format("{} records in {:.1f} s", RecordsDone(), Seconds()));
+}
+
+template <class Request, class Response>
+void MasterNode::AskEveryPs(const Request& request, base::Duration deadline,
+                            std::function<void(Result<std::vector<Response>>)> done) {
+  struct Gathering {
+    size_t waiting = 0;
+    Result<std::vector<Response>> answers;
+    std::function<void(Result<std::vector<Response>>)> done;
+  };
+  auto gathering = std::make_shared<Gathering>();
+  gathering->done = std::move(done);
+  for (const auto& [name, node] : nodes_) {
+    if (node.role != Role::kPs || node.incarnation.value() == 0) continue;
+    ++gathering->waiting;
+    rpc_.Call(node.peer, sender_, request, {}, {.deadline = deadline, .attempt = seconds(2)},
+              [gathering, name = name](Result<Packet> packet) {
+                auto answer = packet ? protocol::DecodeAs<Response>(*packet)
+                                     : base::Fail(packet.error().code, packet.error().message);
+                if (!answer && gathering->answers) {
+                  gathering->answers =
+                      base::Fail(answer.error().code, name + ": " + answer.error().message);
+                } else if (answer && gathering->answers) {
+                  gathering->answers->push_back(std::move(*answer));
+                }
+                if (--gathering->waiting == 0) gathering->done(std::move(gathering->answers));
+              });
+  }
+  if (gathering->waiting == 0) {
+    runtime_.timers.After(base::Duration(0), [gathering] {
+      gathering->done(base::Fail(ErrorCode::kUnavailable, "no PS has registered yet"));
+    });
+  }
+}
+
+void MasterNode::Checkpoint(std::function<void(Result<>)> done) {
+  const base::Instant began = runtime_.clock.Now();
+  AskEveryPs<protocol::CheckpointRequest, protocol::CheckpointReply>(
+      {}, seconds(60),
+      [this, began, done = std::move(done)](
+          Result<std::vector<protocol::CheckpointReply>> replies) {
+        if (!replies) return done(base::Fail(replies.error().code, replies.error().message));
+        events_.Add("checkpoint", "",
+                    fmt::format("checkpoint saved in {:.3f} s, {} servers",
+                                InSeconds(runtime_.clock.Now() - began), replies->size()));
+        done({});
+      });
+}
+
+void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
+  AskEveryPs<protocol::AuditRequest, protocol::AuditReply>(
+      {}, seconds(20),
+      [this, done = std::move(done)](Result<std::vector<protocol::AuditReply>> replies) {
+        if (!replies) return done(base::Fail(replies.error().code, replies.error().message));
+        std::vector<protocol::PartitionAudit> audits;
+        for (auto& reply : *replies) {
+          std::move(reply.partitions.begin(), reply.partitions.end(), std::back_inserter(audits));
+        }
+        std::vector<protocol::LogId> logs;
+        for (const auto& [id, log] : logs_) {
+          if (log.spec.purpose == LogPurpose::kTrain) logs.push_back(id);
+        }
+        done(CheckAudit(state_.view, logs, audits));
+      });
+}
+
+void MasterNode::Stop(std::function<void()> done) {
+  if (phase_ == Phase::kDraining) return;
+  phase_ = Phase::kDraining;
+  stopped_ = std::move(done);
+  stop_deadline_ = runtime_.clock.Now() + seconds(20);
+  for (auto& [name, timer] : restart_timers_) runtime_.timers.Cancel(timer);
+  events_.Add("draining", "", "workers first, then servers");
+  StopWorkersThenPs();
+}
+
+// Workers go first: they give their leases back and push nothing more, so that what the servers make
+// durable on their way out is everything.
+void MasterNode::StopWorkersThenPs() {
+  stopping_workers_ = true;
+  for (const auto& [name, node] : nodes_) {
+    if (node.role == Role::kWorker) launcher_.Stop(name, StopMode::kDrain);
+  }
+  CheckStopped();
+}
+
+void MasterNode::CheckStopped() {
+  if (!stopped_) return;
+  const bool late = runtime_.clock.Now() > stop_deadline_;
+  const auto alive = [this](Role role) {
+    return launcher_.manages_processes() &&
+           std::any_of(nodes_.begin(), nodes_.end(), [role](const auto& entry) {
+             return entry.second.role == role && entry.second.pid != 0 &&
+                    entry.second.state != "stopped" && entry.second.state != "restarting";
+           });
+  };
+  if (late) {
+    for (const auto& [name, node] : nodes_) launcher_.Stop(name, StopMode::kKill);
+  } else if (alive(Role::kWorker)) {
+    return;
+  } else if (stopping_workers_) {
+    stopping_workers_ = false;
+    for (const auto& [name, node] : nodes_) {
+      if (node.role == Role::kPs) launcher_.Stop(name, StopMode::kDrain);
+    }
+    return;
+  } else if (alive(Role::kPs)) {
+    return;
+  }
+  std::exchange(stopped_, nullptr)();
+}
+
+}  // namespace freshet::master

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+// MasterNode: membership, view, heartbeats. The job is in master_job.cc.
+#include "master/master_node.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+
+namespace freshet::master {
+
+using base::ErrorCode;
+using base::Result;
+using protocol::Envelope;
+using protocol::MessageType;
+using protocol::Packet;
+using protocol::PartitionId;
+using protocol::RequestId;
+using protocol::Role;
+using std::chrono::milliseconds;
+using transport::PeerId;
+
+MasterNode::MasterNode(MasterOptions options, base::Runtime runtime,
+                       transport::Endpoint& endpoint, StateStore& store, Launcher& launcher,
+                       LogProbe& probe, ExitHandler exit)
+    : options_(std::move(options)),
+      runtime_(runtime),
+      endpoint_(endpoint),
+      store_(store),
+      launcher_(launcher),
+      probe_(probe),
+      exit_(std::move(exit)),
+      rpc_(endpoint, runtime, 1024),
+      events_(runtime.clock),
+      training_(options_.validation_window_records),
+      evaluation_(options_.validation_window_records) {}
+
+MasterNode::~MasterNode() {
+  runtime_.timers.Cancel(tick_timer_);
+  for (auto& [name, timer] : restart_timers_) runtime_.timers.Cancel(timer);
+}
+
+bool MasterNode::Save() {
+  if (auto saved = store_.Save(protocol::EncodeStruct(state_)); !saved) {
+    Exit(1, "cannot make the cluster's state durable: " + saved.error().message);
+    return false;
+  }
+  return true;
+}
+
+void MasterNode::Exit(int code, const std::string& why) {
+  if (exited_) return;
+  exited_ = true;
+  FRESHET_LOG_ERROR("{}", why);
+  exit_(code, why);
+}
+
+void MasterNode::Fail(const std::string& why) {
+  if (phase_ == Phase::kFailed || phase_ == Phase::kCompleted) return;
+  phase_ = Phase::kFailed;
+  error_ = why;
+  training_ended_ = runtime_.clock.Now();
+  FRESHET_LOG_ERROR("the job failed: {}", why);
+  events_.Add("job_failed", "", why);
+}
+
+void MasterNode::Start() {
+  const auto loaded = store_.Load();
+  if (!loaded) return Exit(1, "cannot read the cluster's state: " + loaded.error().message);
+  if (*loaded) {
+    auto state = protocol::DecodeStruct<ClusterState>(**loaded, "the cluster's state");
+    if (!state) return Exit(1, state.error().message);
+    state_ = std::move(*state);
+    options_.partitions = state_.view.partitions();
+  } else {
+    state_.cluster = protocol::ClusterId(runtime_.random.Next() | 1);
+    state_.view.number = protocol::ViewNumber(1);
+    state_.view.places.resize(options_.partitions);
+    state_.view.tables.push_back({protocol::kAuditTable, protocol::AuditTableSchema()});
+  }
+  ++state_.boot;
+  if (!Save()) return;
+  sender_ = {state_.cluster, protocol::Incarnation()};
+  progress_ = std::make_unique<ProgressBook>(options_.partitions);
+  leases_ = std::make_unique<LeaseBook>(options_.partitions, state_.boot);
+  for (const protocol::LogSpec& spec : options_.job.logs) logs_[spec.log].spec = spec;
+  for (const KnownNode& known : state_.nodes) {
+    Node& node = nodes_[known.name];
+    node.role = known.role;
+    node.name = known.name;
+    node.incarnation = known.incarnation;
+    node.process = known.process;
+    node.pid = known.pid;
+    node.restarts = known.restarts;
+    node.state = "lost";
+    node.last_heard = node.started = runtime_.clock.Now();
+  }
+  events_.Add("master_started", "",
+              fmt::format("cluster {:016x}, {} partitions, start {}", state_.cluster.value(),
+                          options_.partitions, state_.boot));
+  ProbeLogs();
+  StartNodes();
+  tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
+}
+
+void MasterNode::ProbeLogs() {
+  using Ends = std::map<protocol::LogId, Result<protocol::Offset>>;
+  auto ends = std::make_shared<Ends>();
+  runtime_.executor.Run(
+      [ends, specs = options_.job.logs, probe = &probe_] {
+        for (const auto& spec : specs) ends->emplace(spec.log, probe->SyncedEnd(spec));
+      },
+      [this, ends] {
+        for (const auto& [log, end] : *ends) {
+          if (!end) return Fail(end.error().message);
+          logs_[log].end = *end;
+          logs_[log].probed = true;
+        }
+      });
+}
+
+void MasterNode::StartNodes() {
+  if (!launcher_.manages_processes()) return;
+  for (uint32_t i = 0; i < options_.ps; ++i) Launch(fmt::format("ps-{}", i));
+  for (uint32_t i = 0; i < options_.workers; ++i) Launch(fmt::format("worker-{}", i));
+}
+
+void MasterNode::Launch(const std::string& name) {
+  Node& node = nodes_[name];
+  node.name = name;
+  node.role = name.starts_with("ps-") ? Role::kPs : Role::kWorker;
+  node.state = "starting";
+  node.started = node.last_heard = runtime_.clock.Now();
+  NodeSpec spec;
+  spec.name = name;
+  spec.role = node.role == Role::kPs ? NodeRole::kPs : NodeRole::kWorker;
+  spec.extra_args = node.role == Role::kPs ? options_.ps_args : options_.worker_args;
+  const auto pid = launcher_.Start(spec);
+  if (!pid) return Fail("cannot start " + name + ": " + pid.error().message);
+  node.pid = *pid;
+  events_.Add("node_started", name, fmt::format("pid {}", *pid));
+}
+
+void MasterNode::OnPacket(PeerId from, Packet packet) {
+  if (exited_) return;
+  const auto envelope = protocol::DecodeEnvelope(packet);
+  if (!envelope) {
+    FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
+    return;
+  }
+  const bool stranger = envelope->cluster.value() == 0;
+  if (envelope->type == MessageType::kRegisterRequest) {
+    return OnRegister(from, *envelope, packet);
+  }
+  if (stranger || envelope->cluster != state_.cluster) {
+    return ReplyError(from, envelope->request, ErrorCode::kConflict,
+                      "this master leads another cluster than the sender's");
+  }
+  if (rpc_.OnReply(*envelope, packet)) return;
+  switch (envelope->type) {
+    case MessageType::kPsHeartbeat: return OnPsHeartbeat(from, *envelope, packet);
+    case MessageType::kWorkerHeartbeat: return OnWorkerHeartbeat(from, *envelope, packet);
+    case MessageType::kViewRequest:
+      return Reply(from, envelope->request, protocol::ViewReply{state_.view});
+    case MessageType::kLeaseRequest: return OnLeaseRequest(from, *envelope, packet);
+    case MessageType::kDeclareTablesRequest: return OnDeclareTables(from, *envelope, packet);
+    default: return;  // a late reply to a request that is over
+  }
+}
+
+std::string MasterNode::FreeWorkerName() const {
+  for (uint32_t i = 0;; ++i) {
+    std::string name = fmt::format("worker-{}", i);
+    if (!nodes_.contains(name)) return name;
+  }
+}
+
+void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet& packet) {
+  auto request = protocol::DecodeBody<protocol::RegisterRequest>(packet);
+  if (!request) {
+    return ReplyError(from, envelope.request, request.error().code, request.error().message);
+  }
+  const bool joins_later = envelope.cluster.value() != 0 && envelope.cluster != state_.cluster;
+  if (joins_later || (request->role == Role::kPs && request->name.empty())) {
+    return ReplyError(from, envelope.request, ErrorCode::kConflict,
+                      "registration refused: of another cluster, or a PS without --name");
+  }
+  if (request->name.empty()) {
+    // A repeated request of the same process gets the same name.
+    for (const auto& [name, node] : nodes_) {
+      if (node.role == Role::kWorker && node.process == request->process) request->name = name;
+    }
+    if (request->name.empty()) request->name = FreeWorkerName();
+  }
+  const auto known = nodes_.find(request->name);
+  if (known != nodes_.end() && known->second.role != request->role) {
+    return ReplyError(from, envelope.request, ErrorCode::kConflict,
+                      "the name " + request->name + " belongs to a node of another role");
+  }
+  Node& node = nodes_[request->name];
+  if (node.process != request->process || node.incarnation.value() == 0) {
+    EndLeasesOf(node);
+    node.name = request->name;
+    node.role = request->role;
+    node.process = request->process;
+    node.pid = request->pid;
+    node.started = runtime_.clock.Now();
+    node.worker = {};
+    node.ps = {};
+    node.incarnation = state_.last_incarnation = state_.last_incarnation.Next();
+    std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
+    state_.nodes.push_back(
+        {node.role, node.name, node.incarnation, node.process, node.pid, node.restarts});
+    if (node.role == Role::kPs) RegisterPs(node, *request);
+    if (!Save()) return;
+    events_.Add("node_registered", node.name,
+                fmt::format("incarnation {}, pid {}", node.incarnation.value(), node.pid));
+    if (node.role == Role::kPs) PublishView();
+  }
+  node.peer = from;
+  node.connected = true;
+  node.state = "running";
+  node.last_heard = runtime_.clock.Now();
+  Reply(from, envelope.request,
+        protocol::RegisterReply{state_.cluster, node.incarnation, node.name, state_.view,
+                                options_.job,
+                                static_cast<uint64_t>(options_.heartbeat.count() / 1000)});
+}
+
+// Rule G6: a new process serves these partitions from now on, so their tenures are raised in the write
+// that makes it theirs.
+void MasterNode::RegisterPs(Node& node, const protocol::RegisterRequest& request) {
+  node.address = request.address;
+  protocol::View& view = state_.view;
+  auto index = view.FindNode(node.name);
+  if (!index) {
+    view.nodes.push_back({node.name, {}, {}});
+    index = static_cast<uint16_t>(view.nodes.size() - 1);
+  }
+  view.nodes[*index].incarnation = node.incarnation;
+  view.nodes[*index].address = request.address;
+  view.number = view.number.Next();
+  RaiseTenures(*index);
+  PlaceFirst();
+}
+
+void MasterNode::RaiseTenures(uint16_t node) {
+  for (size_t p = 0; p < state_.view.places.size(); ++p) {
+    protocol::Place& place = state_.view.places[p];
+    if (place.target == node) {
+      place.migration = protocol::MigrationId();
+      place.target = protocol::kNoNode;
+    }
+    if (place.node != node) continue;
+    place.tenure = place.tenure.Next();
+    place.migration = protocol::MigrationId();
+    place.target = protocol::kNoNode;
+    progress_->Forget(PartitionId(static_cast<uint16_t>(p)));
+  }
+}
+
+// Once all expected servers are there: neighbouring partitions together, shares equal within one.
+void MasterNode::PlaceFirst() {
+  protocol::View& view = state_.view;
+  if (state_.placed || view.nodes.size() < options_.ps) return;
+  state_.placed = true;
+  for (size_t p = 0; p < view.places.size(); ++p) {
+    view.places[p].node = static_cast<uint16_t>(p * view.nodes.size() / view.places.size());
+    view.places[p].tenure = view.places[p].tenure.Next();
+  }
+}
+
+void MasterNode::PublishView() {
+  for (const auto& [name, node] : nodes_) {
+    if (node.connected) Reply(node.peer, RequestId(), protocol::ViewReply{state_.view});
+  }
+}
+
+Node* MasterNode::FindIncarnation(protocol::Incarnation incarnation) {
+  for (auto& [name, node] : nodes_) {
+    if (node.incarnation == incarnation && incarnation.value() != 0) return &node;
+  }
+  return nullptr;
+}
+
+// The node that speaks, if it is the current process of its name; otherwise it is told to go.
+Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
+  Node* node = FindIncarnation(envelope.sender);
+  if (node == nullptr) {
+    ReplyError(from, envelope.request, ErrorCode::kConflict,
+               "another process has taken this node's name since");
+    return nullptr;
+  }
+  node->peer = from;
+  node->connected = true;
+  node->last_heard = runtime_.clock.Now();
+  if (node->state != "running") {
+    if (node->state == "lost") events_.Add("node_back", node->name, "heard again");
+    node->state = "running";
+  }
+  return node;
+}
+
+// Rule G9: an entry counts iff its tenure and owner are the current ones.
+void MasterNode::OnPsHeartbeat(PeerId from, const Envelope& envelope, const Packet& packet) {
+  Node* node = Sender(from, envelope);
+  if (node == nullptr) return;
+  const auto heartbeat = protocol::DecodeBody<protocol::PsHeartbeat>(packet);
+  if (!heartbeat) {
+    return ReplyError(from, envelope.request, heartbeat.error().code, heartbeat.error().message);
+  }
+  node->ps = heartbeat->stats;
+  const auto index = state_.view.FindNode(node->name);
+  for (const protocol::PartitionReport& report : heartbeat->partitions) {
+    if (report.partition.value() >= state_.view.partitions() ||
+        report.applied_index >= heartbeat->applied.size() ||
+        report.durable_index >= heartbeat->durable.size()) {
+      FRESHET_LOG_WARN("a report of {} that cannot be right was dropped", node->name);
+      continue;
+    }
+    const protocol::Place& place = state_.view.places[report.partition.value()];
+    if (!index || place.node != *index || place.tenure != report.tenure) continue;
+    progress_->Report(report.partition, heartbeat->applied[report.applied_index],
+                      heartbeat->durable[report.durable_index]);
+    leases_->OnReport(report.partition);
+  }
+  ReplyHeartbeat(from, envelope.request, heartbeat->view);
+  AdvancePhase();
+}
+
+void MasterNode::OnWorkerHeartbeat(PeerId from, const Envelope& envelope, const Packet& packet) {
+  Node* node = Sender(from, envelope);
+  if (node == nullptr) return;
+  const auto heartbeat = protocol::DecodeBody<protocol::WorkerHeartbeat>(packet);
+  if (!heartbeat) {
+    return ReplyError(from, envelope.request, heartbeat.error().code, heartbeat.error().message);
+  }
+  node->worker = heartbeat->stats;
+  for (const protocol::ValidationChunk& chunk : heartbeat->validation) {
+    const auto log = logs_.find(chunk.log);
+    if (log == logs_.end()) continue;
+    const bool trains = log->second.spec.purpose == protocol::LogPurpose::kTrain;
+    (trains ? training_ : evaluation_).Add(chunk);
+  }
+  const bool unknown_lease = heartbeat->lease && !leases_->Holds(envelope.sender);
+  if (unknown_lease && heartbeat->lease->id.value() >> 32 < state_.boot) {
+    leases_->Adopt({envelope.sender, 0}, *heartbeat->lease);
+  }
+  if (!heartbeat->fatal.empty()) Fail(node->name + ": " + heartbeat->fatal);
+  ReplyHeartbeat(from, envelope.request, heartbeat->view);
+}
+
+void MasterNode::ReplyHeartbeat(PeerId to, RequestId request, protocol::ViewNumber known) {
+  protocol::HeartbeatReply reply;
+  if (known < state_.view.number) reply.view = state_.view;
+  Reply(to, request, reply);
+}
+
+void MasterNode::OnDeclareTables(PeerId from, const Envelope& envelope, const Packet& packet) {
+  if (Sender(from, envelope) == nullptr) return;
+  const auto request = protocol::DecodeBody<protocol::DeclareTablesRequest>(packet);
+  if (!request) {
+    return ReplyError(from, envelope.request, request.error().code, request.error().message);
+  }
+  std::vector<protocol::Table> tables = state_.view.tables;
+  for (const protocol::TableSchema& schema : request->tables) {
+    if (auto ok = protocol::ValidateTable(schema); !ok) {
+      return ReplyError(from, envelope.request, ok.error().code, ok.error().message);
+    }
+    const auto known = std::find_if(tables.begin(), tables.end(), [&](const protocol::Table& t) {
+      return t.schema.name == schema.name;
+    });
+    if (known == tables.end()) {
+      if (tables.size() >= protocol::kMaxTables) {
+        return ReplyError(from, envelope.request, ErrorCode::kResourceExhausted,
+                          fmt::format("a cluster has at most {} tables", protocol::kMaxTables));
+      }
+      tables.push_back({protocol::TableId(static_cast<uint16_t>(tables.size())), schema});
+    } else if (known->schema != schema) {
+      return ReplyError(from, envelope.request, ErrorCode::kConflict,
+                        "table " + schema.name +
+                            " was declared differently before: use another name, or the same "
+                            "model configuration as when the cluster was created");
+    }
+  }
+  if (tables.size() != state_.view.tables.size()) {
+    state_.view.tables = std::move(tables);
+    state_.view.number = state_.view.number.Next();
+    if (!Save()) return;
+    PublishView();
+  }
+  Reply(from, envelope.request, protocol::DeclareTablesReply{state_.view});
+}
+
+void MasterNode::OnNodeExit(const NodeExit& exit) {
+  const auto it = nodes_.find(exit.name);
+  if (it == nodes_.end() || it->second.pid != exit.pid) return;
+  Node& node = it->second;
+  node.connected = false;
+  events_.Add("node_exited", node.name, fmt::format("pid {}: {}", exit.pid, exit.how));
+  exited_steps_ += node.worker.steps;
+  node.worker = {};
+  EndLeasesOf(node);
+  node.state = "stopped";
+  if (phase_ == Phase::kDraining || phase_ == Phase::kFailed) return;
+  const base::Instant now = runtime_.clock.Now();
+  const bool quick = now - node.started < std::chrono::seconds(2);
+  node.quick_exits = quick ? node.quick_exits + 1 : 0;
+  if (exit.code == base::ExitCodeFor(ErrorCode::kInvalidArgument) ||
+      node.quick_exits > options_.max_quick_restarts) {
+    return Fail(fmt::format("{} cannot be kept running ({}): see its log", node.name, exit.how));
+  }
+  ++node.restarts;
+  node.state = "restarting";
+  const auto delay = node.quick_exits == 0
+                         ? milliseconds(0)
+                         : std::min(milliseconds(5000), milliseconds(50 << node.quick_exits));
+  restart_timers_[node.name] =
+      runtime_.timers.After(delay, [this, name = node.name] { Launch(name); });
+}
+
+}  // namespace freshet::master

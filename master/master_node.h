@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// MasterNode: the brain of the cluster: membership, view, leases, job. Never on the data path. Runs on
+// one loop; owns its books; borrows endpoint, store, launcher and runtime. Every change of an owner is
+// durable before anyone hears of it; if that write fails the master exits (nobody else stops).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/runtime.h"
+#include "master/audit_check.h"
+#include "master/cluster_state.h"
+#include "master/event_log.h"
+#include "master/launcher.h"
+#include "master/lease_book.h"
+#include "master/progress_book.h"
+#include "master/validation_book.h"
+#include "protocol/codec.h"
+#include "transport/endpoint.h"
+#include "transport/rpc_client.h"
+
+namespace freshet::master {
+
+// Tells how far a log goes; may block (it runs on the executor).
+class LogProbe {
+ public:
+  virtual ~LogProbe() = default;
+  // First offset that is not durable in the log yet.
+  virtual base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec& log) = 0;
+};
+
+struct MasterOptions {
+  protocol::JobSpec job;
+  uint32_t partitions = 256;
+  uint32_t ps = 1;
+  uint32_t workers = 1;
+  base::Duration heartbeat = std::chrono::milliseconds(100);
+  // A node that says nothing for this long is taken for lost; its leases go to others.
+  base::Duration node_timeout = std::chrono::seconds(10);
+  // A lease should cover about this much work.
+  base::Duration lease_target = std::chrono::seconds(40);
+  uint64_t max_lease_records = 50'000'000;
+  uint64_t validation_window_records = 100'000;
+  uint32_t max_quick_restarts = 10;
+  std::vector<std::string> ps_args;      // for the launcher
+  std::vector<std::string> worker_args;  // for the launcher
+};
+
+enum class Phase : uint8_t {
+  kStarting,
+  kTraining,
+  kFinishing,   // everything applied; making it durable
+  kEvaluating,
+  kAuditing,
+  kCompleted,
+  kFailed,
+  kDraining
+};
+std::string PhaseName(Phase phase);
+
+// A PS or worker as the master sees it.
+struct Node {
+  protocol::Role role = protocol::Role::kPs;
+  std::string name;
+  std::string state = "starting";  // starting, running, lost, restarting, stopped
+  protocol::Incarnation incarnation;
+  uint64_t process = 0;
+  int64_t pid = 0;
+  uint32_t restarts = 0;
+  uint32_t quick_exits = 0;  // in a row
+  std::string address;
+  transport::PeerId peer;
+  bool connected = false;
+  base::Instant started;
+  base::Instant last_heard;
+  protocol::PsStats ps;
+  protocol::WorkerStats worker;
+  double rows_per_sec = 0;
+  double records_per_sec = 0;
+  uint64_t sampled_units = 0;
+};
+
+struct LogState {
+  protocol::LogSpec spec;
+  protocol::Offset end = 0;
+  bool probed = false;
+};
+
+class MasterNode : public transport::PacketHandler {
+ public:
+  using ExitHandler = std::function<void(int, const std::string&)>;
+
+  MasterNode(MasterOptions options, base::Runtime runtime, transport::Endpoint& endpoint,
+             StateStore& store, Launcher& launcher, LogProbe& probe, ExitHandler exit);
+  ~MasterNode() override;
+
+  // Loads or creates the cluster, probes the logs, starts the processes.
+  void Start();
+  void OnPacket(transport::PeerId from, protocol::Packet packet) override;
+  void OnNodeExit(const NodeExit& exit);
+
+  // Everything applied before the call is durable on every PS.
+  void Checkpoint(std::function<void(base::Result<>)> done);
+  void Audit(std::function<void(base::Result<AuditResult>)> done);
+  // Asks every node to leave, workers first; calls `done` when all are gone or the deadline passed.
+  void Stop(std::function<void()> done);
+
+  // For status and tests.
+  const MasterOptions& options() const { return options_; }
+  Phase phase() const { return phase_; }
+  const std::string& error() const { return error_; }
+  const protocol::View& view() const { return state_.view; }
+  const std::map<std::string, Node>& nodes() const { return nodes_; }
+  const std::map<protocol::LogId, LogState>& logs() const { return logs_; }
+  const ProgressBook& progress() const { return *progress_; }
+  const ValidationBook& training_validation() const { return training_; }
+  const ValidationBook& evaluation() const { return evaluation_; }
+  const std::optional<AuditResult>& final_audit() const { return final_audit_; }
+  EventLog& events() { return events_; }
+  const base::Clock& clock() const { return runtime_.clock; }
+  uint64_t RecordsDone() const;
+  uint64_t RecordsTotal() const;
+  uint64_t Steps() const;
+  double records_per_sec() const { return records_per_sec_; }
+  double steps_per_sec() const { return steps_per_sec_; }
+  double Seconds() const;
+  uint32_t TotalRestarts() const;
+
+ private:
+  // membership (master_node.cc)
+  bool Save();
+  void Fail(const std::string& why);
+  void Exit(int code, const std::string& why);
+  void ProbeLogs();
+  void StartNodes();
+  void Launch(const std::string& name);
+  void OnRegister(transport::PeerId from, const protocol::Envelope& envelope,
+                  const protocol::Packet& packet);
+  std::string FreeWorkerName() const;
+  void RegisterPs(Node& node, const protocol::RegisterRequest& request);
+  void PlaceFirst();
+  void PublishView();
+  void RaiseTenures(uint16_t node);
+  Node* FindIncarnation(protocol::Incarnation incarnation);
+  Node* Sender(transport::PeerId from, const protocol::Envelope& envelope);
+  void OnPsHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
+                     const protocol::Packet& packet);
+  void OnWorkerHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
+                         const protocol::Packet& packet);
+  void ReplyHeartbeat(transport::PeerId to, protocol::RequestId request,
+                      protocol::ViewNumber known);
+  void OnDeclareTables(transport::PeerId from, const protocol::Envelope& envelope,
+                       const protocol::Packet& packet);
+  template <class Message>
+  void Reply(transport::PeerId to, protocol::RequestId request, const Message& message) {
+    // A reply that cannot be queued is a lost reply: the other side asks again.
+    (void)endpoint_.Send(to, protocol::EncodePacket(sender_, request, message));
+  }
+  void ReplyError(transport::PeerId to, protocol::RequestId request, base::ErrorCode code,
+                  const std::string& message) {
+    Reply(to, request, protocol::ErrorReply{code, message});
+  }
+
+  // job (master_job.cc)
+  void OnLeaseRequest(transport::PeerId from, const protocol::Envelope& envelope,
+                      const protocol::Packet& packet);
+  std::optional<protocol::Lease> GrantLease(const LeaseBook::Holder& holder,
+                                            const Node& worker);
+  uint64_t LeaseRecords(const LogState& log, const Node& worker) const;
+  void Tick();
+  void CheckNodes();
+  void SampleRates();
+  void AdvancePhase();
+  bool AllDone() const;
+  bool AllDurable() const;
+  bool AllEvaluated() const;
+  void EnterFinishing();
+  void EnterEvaluating();
+  void EnterAuditing();
+  void Complete();
+  void EndLeasesOf(const Node& node);
+  template <class Request, class Response>
+  void AskEveryPs(const Request& request, base::Duration deadline,
+                  std::function<void(base::Result<std::vector<Response>>)> done);
+  void StopWorkersThenPs();
+  void CheckStopped();
+
+  MasterOptions options_;
+  base::Runtime runtime_;
+  transport::Endpoint& endpoint_;
+  StateStore& store_;
+  Launcher& launcher_;
+  LogProbe& probe_;
+  ExitHandler exit_;
+  transport::RpcClient rpc_;
+  EventLog events_;
+  ClusterState state_;
+  protocol::Sender sender_;
+  std::map<std::string, Node> nodes_;
+  std::map<protocol::LogId, LogState> logs_;
+  std::unique_ptr<ProgressBook> progress_;
+  std::unique_ptr<LeaseBook> leases_;
+  ValidationBook training_;
+  ValidationBook evaluation_;
+  Phase phase_ = Phase::kStarting;
+  std::string error_;
+  std::optional<AuditResult> final_audit_;
+  base::Instant training_began_;
+  base::Instant training_ended_;
+  base::TimerId tick_timer_;
+  std::map<std::string, base::TimerId> restart_timers_;
+  base::Instant sampled_;
+  uint64_t sampled_records_ = 0;
+  uint64_t sampled_steps_ = 0;
+  uint64_t exited_steps_ = 0;  // of worker processes that are gone
+  double records_per_sec_ = 0;
+  double steps_per_sec_ = 0;
+  bool asking_ps_ = false;  // a checkpoint or an audit of the job's end is under way
+  bool exited_ = false;
+  bool stopping_workers_ = false;
+  std::function<void()> stopped_;
+  base::Instant stop_deadline_;
+};
+
+}  // namespace freshet::master

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ps/checkpointer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+
+namespace freshet::ps {
+
+using protocol::Image;
+using protocol::PartitionId;
+using std::chrono::milliseconds;
+
+Checkpointer::Checkpointer(Slots& slots, checkpoint::ImageStore& store, base::Runtime runtime,
+                           CheckpointerOptions options)
+    : slots_(slots), store_(store), runtime_(runtime), options_(options) {}
+
+Checkpointer::~Checkpointer() {
+  runtime_.timers.Cancel(interval_timer_);
+  runtime_.timers.Cancel(turn_timer_);
+}
+
+void Checkpointer::Start() {
+  interval_timer_ = runtime_.timers.After(options_.interval, [this] { OnInterval(); });
+}
+
+void Checkpointer::OnInterval() {
+  Begin();
+  Start();
+}
+
+void Checkpointer::Soon() {
+  runtime_.timers.Cancel(interval_timer_);
+  const auto delay = std::min<base::Duration>(options_.interval, milliseconds(50));
+  interval_timer_ = runtime_.timers.After(delay, [this] { OnInterval(); });
+}
+
+void Checkpointer::Flush(std::function<void()> done) {
+  Waiter waiter;
+  for (size_t p = 0; p < slots_.size(); ++p) {
+    const Slot& slot = slots_[p];
+    if (!slot.serving()) continue;
+    waiter.targets.push_back(
+        {PartitionId(static_cast<uint16_t>(p)), slot.tenure, slot.partition->version()});
+  }
+  waiter.done = std::move(done);
+  waiters_.push_back(std::move(waiter));
+  // What is being written now may have been cut before this call; Begin comes again behind it.
+  if (!running_) {
+    Begin();
+    if (!running_) ServeWaiters();
+  }
+}
+
+void Checkpointer::Begin() {
+  if (running_ || failed_) return;
+  queue_.clear();
+  for (size_t p = 0; p < slots_.size(); ++p) {
+    if (slots_[p].NeedsImage()) queue_.push_back(PartitionId(static_cast<uint16_t>(p)));
+  }
+  if (queue_.empty()) return;
+  running_ = true;
+  group_ = std::make_shared<Group>();
+  CutNext();
+}
+
+// One partition a turn, so that requests are served in between.
+void Checkpointer::CutNext() {
+  if (queue_.empty() || group_->bytes >= options_.group_bytes) {
+    WriteGroup();
+    return;
+  }
+  const PartitionId partition = queue_.front();
+  queue_.pop_front();
+  Slot& slot = slots_[partition.value()];
+  if (slot.NeedsImage()) CutOne(partition, slot);
+  turn_timer_ = runtime_.timers.After(base::Duration(0), [this] { CutNext(); });
+}
+
+void Checkpointer::CutOne(PartitionId partition, Slot& slot) {
+  const bool chain = slot.saved.tenure.value() != 0 && slot.differences < options_.max_differences &&
+                     slot.difference_bytes <= slot.saved_bytes / 2;
+  const Cut cut{partition, slot.tenure, slot.partition->current_cut(), 0};
+  Image image = chain ? slot.partition->CutDifference(slot.tenure, slot.saved, slot.saved_cut)
+                      : slot.partition->CutWhole(slot.tenure);
+  group_->cuts.push_back(cut);
+  group_->cuts.back().bytes = image.Bytes();
+  group_->bytes += image.Bytes();
+  group_->images.push_back(std::move(image));
+}
+
+void Checkpointer::WriteGroup() {
+  auto group = std::exchange(group_, nullptr);
+  runtime_.executor.Run([group, store = &store_] { group->saved = store->SaveAll(group->images); },
+                        [this, group] { OnWritten(group); });
+}
+
+void Checkpointer::OnWritten(const std::shared_ptr<Group>& group) {
+  running_ = false;
+  if (!group->saved) {
+    const base::Error& error = group->saved.error();
+    if (error.code == base::ErrorCode::kResourceExhausted) {
+      FRESHET_LOG_ERROR("checkpoint failed, the last good images stay: {}", error.message);
+      queue_.clear();
+      return;  // the next interval tries again
+    }
+    failed_ = true;
+    if (on_failure) on_failure(error.message);
+    return;
+  }
+  for (size_t i = 0; i < group->cuts.size(); ++i) {
+    // Skipped: the store has a higher stamp, so another instance has taken over since (rule G3).
+    if ((*group->saved)[i] != 0) Claim(group->cuts[i], group->images[i]);
+  }
+  if (on_saved) on_saved();
+  if (!queue_.empty()) {
+    running_ = true;
+    group_ = std::make_shared<Group>();
+    CutNext();
+    return;
+  }
+  ServeWaiters();
+  if (!waiters_.empty()) Begin();
+}
+
+void Checkpointer::Claim(const Cut& cut, const Image& image) {
+  ++images_saved_;
+  bytes_saved_ += cut.bytes;
+  Slot& slot = slots_[cut.partition.value()];
+  if (!slot.serving() || slot.tenure != cut.tenure) return;
+  slot.saved = image.header.stamp;
+  slot.saved_cut = cut.cut;
+  if (image.header.whole()) {
+    slot.saved_bytes = cut.bytes;
+    slot.difference_bytes = 0;
+    slot.differences = 0;
+  } else {
+    slot.difference_bytes += cut.bytes;
+    ++slot.differences;
+  }
+  slot.durable.clear();
+  for (const auto& entry : image.header.applied.logs()) {
+    slot.durable.push_back({entry.log, entry.set.Watermark()});
+  }
+}
+
+bool Checkpointer::Reached(const Target& target) const {
+  const Slot& slot = slots_[target.partition.value()];
+  // A partition that left since then is somebody else's to make durable.
+  if (!slot.serving() || slot.tenure != target.tenure) return true;
+  return slot.saved.tenure == target.tenure && slot.saved.version >= target.version;
+}
+
+void Checkpointer::ServeWaiters() {
+  std::vector<Waiter> waiting = std::exchange(waiters_, {});
+  for (Waiter& waiter : waiting) {
+    const bool reached = std::all_of(waiter.targets.begin(), waiter.targets.end(),
+                                     [this](const Target& t) { return Reached(t); });
+    if (reached) {
+      waiter.done();
+    } else {
+      waiters_.push_back(std::move(waiter));
+    }
+  }
+}
+
+}  // namespace freshet::ps

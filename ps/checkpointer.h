@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checkpointer: makes partitions durable, each cut on its own in one short turn of the PS loop and
+// written by the executor, a few images a transaction. Belongs to the PS loop; borrows the slots and the
+// store. A failed write changes no claim: a full disk is tried again, any other failure is reported once
+// through `on_failure`, since after a failed sync only a restart tells what is on the disk.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/runtime.h"
+#include "checkpoint/image_store.h"
+#include "ps/slot.h"
+
+namespace freshet::ps {
+
+struct CheckpointerOptions {
+  base::Duration interval = std::chrono::seconds(10);
+  // One transaction holds at most about this much; also the bound of the memory for cut images.
+  uint64_t group_bytes = 32u << 20;
+  uint32_t max_differences = 16;  // then the partition is written whole again
+};
+
+class Checkpointer {
+ public:
+  Checkpointer(Slots& slots, checkpoint::ImageStore& store, base::Runtime runtime,
+               CheckpointerOptions options);
+  ~Checkpointer();
+
+  // Called with a message for people when durable writes are over for this process.
+  std::function<void(const std::string&)> on_failure;
+  // Called after images became durable.
+  std::function<void()> on_saved;
+
+  void Start();
+  // A slot began to serve: its claim needs an image of its own tenure soon.
+  void Soon();
+  // Calls `done` when everything applied before this call is durable.
+  void Flush(std::function<void()> done);
+
+  uint64_t images_saved() const { return images_saved_; }
+  uint64_t bytes_saved() const { return bytes_saved_; }
+
+ private:
+  struct Cut {
+    protocol::PartitionId partition;
+    protocol::Tenure tenure;
+    uint32_t cut = 0;
+    uint64_t bytes = 0;
+  };
+  struct Group {
+    std::vector<protocol::Image> images;
+    std::vector<Cut> cuts;
+    uint64_t bytes = 0;
+    base::Result<std::vector<char>> saved;
+  };
+  struct Target {
+    protocol::PartitionId partition;
+    protocol::Tenure tenure;
+    uint64_t version = 0;
+  };
+  struct Waiter {
+    std::vector<Target> targets;
+    std::function<void()> done;
+  };
+
+  void OnInterval();
+  void Begin();
+  void CutNext();
+  void CutOne(protocol::PartitionId partition, Slot& slot);
+  void WriteGroup();
+  void OnWritten(const std::shared_ptr<Group>& group);
+  void Claim(const Cut& cut, const protocol::Image& image);
+  void ServeWaiters();
+  bool Reached(const Target& target) const;
+
+  Slots& slots_;
+  checkpoint::ImageStore& store_;
+  base::Runtime runtime_;
+  CheckpointerOptions options_;
+  std::deque<protocol::PartitionId> queue_;
+  std::shared_ptr<Group> group_;
+  std::vector<Waiter> waiters_;
+  bool running_ = false;  // cutting or writing
+  bool failed_ = false;
+  base::TimerId interval_timer_;
+  base::TimerId turn_timer_;
+  uint64_t images_saved_ = 0;
+  uint64_t bytes_saved_ = 0;
+};
+
+}  // namespace freshet::ps

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ps/ps_node.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/log.h"
+#include "protocol/audit.h"
+
+namespace freshet::ps {
+
+using base::ErrorCode;
+using base::Result;
+using protocol::MessageType;
+using protocol::Packet;
+using protocol::PartitionId;
+using protocol::RequestId;
+using protocol::Tenure;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using transport::PeerId;
+
+PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& endpoint,
+               checkpoint::ImageStore& store, ExitHandler exit)
+    : options_(std::move(options)),
+      runtime_(runtime),
+      endpoint_(endpoint),
+      store_(store),
+      exit_(std::move(exit)),
+      arena_(RowArenaOptions{.limit_bytes = options_.memory_limit_bytes}),
+      data_(slots_, tables_),
+      checkpointer_(slots_, store, runtime, options_.checkpoint),
+      rpc_(endpoint, runtime, 16),
+      process_(runtime.random.Next()) {
+  checkpointer_.on_failure = [this](const std::string& why) {
+    Exit(1, "cannot make images durable: " + why);
+  };
+  checkpointer_.on_saved = [this] { HeartbeatSoon(); };
+}
+
+PsNode::~PsNode() {
+  runtime_.timers.Cancel(heartbeat_timer_);
+  runtime_.timers.Cancel(register_timer_);
+}
+
+void PsNode::Start() {
+  const auto peer = endpoint_.Connect(options_.master);
+  if (!peer) {
+    Exit(ExitCodeFor(peer.error().code), peer.error().message);
+    return;
+  }
+  master_ = *peer;
+  checkpointer_.Start();
+  Register();
+}
+
+void PsNode::Register() {
+  const protocol::RegisterRequest request{protocol::Role::kPs, options_.name, options_.address,
+                                          process_, options_.pid};
+  rpc_.Call(master_, sender_, request, {},
+            {.deadline = seconds(10), .attempt = milliseconds(100), .max_attempt = seconds(1)},
+            [this](Result<Packet> reply) { OnRegistered(std::move(reply)); });
+}
+
+void PsNode::OnRegistered(Result<Packet> packet) {
+  if (packet) {
+    auto reply = protocol::DecodeAs<protocol::RegisterReply>(*packet);
+    if (reply) {
+      sender_ = {reply->cluster, reply->incarnation};
+      heartbeat_interval_ = milliseconds(std::clamp<uint64_t>(reply->heartbeat_ms, 10, 10'000));
+      tables_.set_seed(reply->job.seed);
+      FRESHET_LOG_INFO("registered as {} incarnation {}", options_.name,
+                       reply->incarnation.value());
+      OnView(reply->view);
+      Heartbeat();
+      return;
+    }
+    packet = base::Fail(reply.error().code, reply.error().message);
+  }
+  if (packet.error().code != ErrorCode::kTimeout && packet.error().code != ErrorCode::kUnavailable) {
+    Exit(ExitCodeFor(packet.error().code), "the master refused us: " + packet.error().message);
+    return;
+  }
+  FRESHET_LOG_WARN("no answer from the master at {} yet", options_.master);
+  register_timer_ = runtime_.timers.After(milliseconds(200), [this] { Register(); });
+}
+
+void PsNode::OnView(const protocol::View& view) {
+  if (exited_ || view.number <= view_.number) return;  // rule G7
+  if (auto ok = protocol::ValidateView(view); !ok) {
+    FRESHET_LOG_ERROR("{}", ok.error().message);
+    return;
+  }
+  if (view_.partitions() != 0 && view.partitions() != view_.partitions()) {
+    Exit(1, "the number of partitions changed under a running PS");
+    return;
+  }
+  const auto self = view.FindNode(options_.name);
+  if (!self || view.nodes[*self].incarnation != sender_.incarnation) {
+    Exit(ExitCodeFor(ErrorCode::kConflict), "another process has taken the name " + options_.name);
+    return;
+  }
+  AddTables(view);
+  view_ = view;
+  slots_.resize(view.partitions());
+  for (size_t p = 0; p < view.places.size(); ++p) {
+    const PartitionId partition(static_cast<uint16_t>(p));
+    const protocol::Place& place = view.places[p];
+    Slot& slot = slots_[p];
+    if (place.node != *self) {
+      Deactivate(partition, place.tenure);
+    } else if (slot.state == SlotState::kAbsent || slot.tenure != place.tenure) {
+      Activate(partition, place.tenure);
+    }
+    slot.migration = place.node == *self ? place.migration : protocol::MigrationId();
+  }
+  LoadNext();
+}
+
+void PsNode::AddTables(const protocol::View& view) {
+  for (const protocol::Table& table : view.tables) {
+    if (tables_.Schema(table.id) != nullptr) continue;
+    if (auto ok = tables_.Add(table); !ok) {
+      FRESHET_LOG_ERROR("table {} refused: {}", table.schema.name, ok.error().message);
+    }
+  }
+}
+
+// Rule G8: the newest image of the store, read after the tenure was written, once per tenure.
+void PsNode::Activate(PartitionId partition, Tenure tenure) {
+  Slot& slot = slots_[partition.value()];
+  slot = Slot();
+  slot.state = SlotState::kLoading;
+  slot.tenure = tenure;
+  to_load_.emplace_back(partition, tenure);
+}
+
+// Rule G13: an image of an older tenure is of no use to anyone once another PS owns the partition.
+void PsNode::Deactivate(PartitionId partition, Tenure below) {
+  Slot& slot = slots_[partition.value()];
+  if (slot.state == SlotState::kAbsent) return;
+  slot = Slot();
+  runtime_.executor.Run(
+      [store = &store_, partition, below] {
+        if (auto removed = store->Remove(partition, below); !removed) {
+          FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
+                           removed.error().message);
+        }
+      },
+      [] {});
+}
+
+void PsNode::LoadNext() {
+  if (load_running_ || exited_) return;
+  // What somebody waits for comes first.
+  const auto wanted = std::find_if(to_load_.begin(), to_load_.end(), [this](const auto& entry) {
+    return slots_[entry.first.value()].wanted;
+  });
+  if (wanted != to_load_.end()) std::iter_swap(to_load_.begin(), wanted);
+  if (to_load_.empty()) return;
+  const auto [partition, tenure] = to_load_.front();
+  to_load_.pop_front();
+  load_running_ = true;
+  auto images = std::make_shared<Result<std::vector<protocol::Image>>>();
+  runtime_.executor.Run(
+      [images, store = &store_, partition = partition] { *images = store->Load(partition); },
+      [this, images, partition = partition, tenure = tenure] {
+        load_running_ = false;
+        OnLoaded(partition, tenure, std::move(*images));
+        LoadNext();
+      });
+}
+
+void PsNode::OnLoaded(PartitionId partition, Tenure tenure,
+                      Result<std::vector<protocol::Image>> images) {
+  Slot& slot = slots_[partition.value()];
+  if (slot.state != SlotState::kLoading || slot.tenure != tenure) return;
+  if (!images && images.error().code != ErrorCode::kNotFound) {
+    Exit(1, "cannot load partition " + std::to_string(partition.value()) + ": " +
+                images.error().message);
+    return;
+  }
+  slot.partition = std::make_unique<Partition>(partition, tables_, arena_);
+  if (images) {
+    if (auto ok = slot.partition->Restore(*images); !ok) {
+      Exit(1, "cannot restore partition " + std::to_string(partition.value()) + ": " +
+                  ok.error().message);
+      return;
+    }
+    slot.saved = images->back().header.stamp;
+    slot.saved_cut = slot.partition->current_cut() - 1;
+    slot.saved_bytes = images->front().Bytes();
+    slot.differences = static_cast<uint32_t>(images->size() - 1);
+    for (size_t i = 1; i < images->size(); ++i) slot.difference_bytes += (*images)[i].Bytes();
+  }
+  slot.state = SlotState::kServing;
+  if (to_load_.empty()) {
+    FRESHET_LOG_INFO("serving every partition of view {}", view_.number.value());
+    HeartbeatSoon();
+    checkpointer_.Soon();
+  }
+}
+
+void PsNode::HeartbeatSoon() {
+  if (sender_.incarnation.value() == 0) return;
+  runtime_.timers.Cancel(heartbeat_timer_);
+  heartbeat_timer_ = runtime_.timers.After(milliseconds(1), [this] { Heartbeat(); });
+}
+
+void PsNode::Heartbeat() {
+  runtime_.timers.Cancel(heartbeat_timer_);
+  heartbeat_timer_ = runtime_.timers.After(heartbeat_interval_, [this] { Heartbeat(); });
+  // A heartbeat is never repeated: the next one says more.
+  if (heartbeat_call_) rpc_.Cancel(*heartbeat_call_);
+  heartbeat_call_ = rpc_.Call(master_, sender_, BuildHeartbeat(), {},
+                              {.deadline = seconds(5), .attempt = seconds(5)},
+                              [this](Result<Packet> reply) {
+                                heartbeat_call_.reset();
+                                OnHeartbeatReply(std::move(reply));
+                              });
+}
+
+void PsNode::OnHeartbeatReply(Result<Packet> packet) {
+  if (!packet) {
+    if (packet.error().code == ErrorCode::kConflict) {
+      Exit(ExitCodeFor(ErrorCode::kConflict), packet.error().message);
+    }
+    return;
+  }
+  auto reply = protocol::DecodeAs<protocol::HeartbeatReply>(*packet);
+  if (reply && reply->view) OnView(*reply->view);
+}
+
+protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
+  protocol::PsHeartbeat heartbeat;
+  heartbeat.view = view_.number;
+  const auto index_of = [](auto& distinct, const auto& value) {
+    // Most partitions share the last one seen.
+    for (size_t i = distinct.size(); i-- > 0;) {
+      if (distinct[i] == value) return static_cast<uint16_t>(i);
+    }
+    distinct.push_back(value);
+    return static_cast<uint16_t>(distinct.size() - 1);
+  };
+  for (size_t p = 0; p < slots_.size(); ++p) {
+    const Slot& slot = slots_[p];
+    if (slot.state == SlotState::kLoading) ++heartbeat.stats.loading;
+    if (!slot.serving()) continue;
+    heartbeat.partitions.push_back({PartitionId(static_cast<uint16_t>(p)), slot.tenure,
+                                    index_of(heartbeat.applied, slot.partition->applied()),
+                                    index_of(heartbeat.durable, slot.durable)});
+    heartbeat.stats.rows += slot.partition->rows();
+  }
+  heartbeat.stats.memory_bytes = arena_.used_bytes();
+  heartbeat.stats.rows_pulled = data_.rows_pulled();
+  heartbeat.stats.rows_pushed = data_.rows_pushed();
+  heartbeat.stats.images_saved = checkpointer_.images_saved();
+  heartbeat.stats.image_bytes = checkpointer_.bytes_saved();
+  return heartbeat;
+}
+
+void PsNode::Drain(std::function<void()> done) {
+  draining_ = true;
+  checkpointer_.Flush([this, done = std::move(done)] {
+    Heartbeat();  // the master learns what is durable before we are gone
+    done();
+  });
+}
+
+void PsNode::OnPacket(PeerId from, Packet packet) {
+  if (exited_) return;
+  const auto envelope = protocol::DecodeEnvelope(packet);
+  if (!envelope) {
+    FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
+    return;
+  }
+  if (from == master_ && rpc_.OnReply(*envelope, packet)) return;
+  if (envelope->type == MessageType::kViewReply && from == master_) {
+    auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
+    if (reply && sender_.incarnation.value() != 0) OnView(reply->view);
+    return;
+  }
+  if (envelope->cluster != sender_.cluster || sender_.incarnation.value() == 0) {
+    ReplyError(from, envelope->request,
+               {ErrorCode::kConflict, "this PS is not part of the sender's cluster"});
+    return;
+  }
+  OnRequest(from, *envelope, packet);
+}
+
+void PsNode::OnRequest(PeerId from, const protocol::Envelope& envelope, Packet& packet) {
+  switch (envelope.type) {
+    case MessageType::kPullRequest: OnPull(from, envelope.request, packet); break;
+    case MessageType::kPushRequest: OnPush(from, envelope.request, packet); break;
+    case MessageType::kCheckpointRequest: OnCheckpoint(from, envelope.request); break;
+    case MessageType::kAuditRequest: OnAudit(from, envelope.request); break;
+    default: break;  // a late reply to a request that is over
+  }
+}
+
+void PsNode::OnPull(PeerId from, RequestId request, const Packet& packet) {
+  const auto body = protocol::DecodeBody<protocol::PullRequest>(packet);
+  if (!body) return ReplyError(from, request, body.error());
+  auto pulled = data_.OnPull(*body, packet);
+  if (!pulled) return ReplyError(from, request, pulled.error());
+  pulled->reply.view = view_.number;
+  Reply(from, request, pulled->reply, std::move(pulled->values));
+}
+
+void PsNode::OnPush(PeerId from, RequestId request, const Packet& packet) {
+  const auto body = protocol::DecodeBody<protocol::PushRequest>(packet);
+  if (!body) return ReplyError(from, request, body.error());
+  if (draining_) {
+    return ReplyError(from, request, {ErrorCode::kUnavailable, "this PS is draining"});
+  }
+  auto reply = data_.OnPush(*body, packet);
+  if (!reply) return ReplyError(from, request, reply.error());
+  reply->view = view_.number;
+  Reply(from, request, *reply);
+}
+
+void PsNode::OnCheckpoint(PeerId from, RequestId request) {
+  if (!checkpoints_.emplace(std::pair(from, request), true).second) return;
+  checkpointer_.Flush([this, from, request] {
+    checkpoints_.erase({from, request});
+    Heartbeat();
+    Reply(from, request,
+          protocol::CheckpointReply{checkpointer_.images_saved(), checkpointer_.bytes_saved()});
+  });
+}
+
+void PsNode::OnAudit(PeerId from, RequestId request) {
+  protocol::AuditReply reply;
+  for (size_t p = 0; p < slots_.size(); ++p) {
+    const Slot& slot = slots_[p];
+    if (!slot.serving()) continue;
+    auto& audit = reply.partitions.emplace_back();
+    audit.partition = PartitionId(static_cast<uint16_t>(p));
+    audit.tenure = slot.tenure;
+    audit.applied = slot.partition->applied();
+    slot.partition->ForEachRow(
+        protocol::kAuditTable, [&audit](protocol::Key key, std::span<const float> weights) {
+          uint64_t counters[protocol::kAuditCounters];
+          std::memcpy(counters, weights.data(), sizeof counters);
+          audit.keys.push_back(key);
+          audit.counters.insert(audit.counters.end(), std::begin(counters), std::end(counters));
+        });
+  }
+  Reply(from, request, reply);
+}
+
+template <class Message>
+void PsNode::Reply(PeerId to, RequestId request, const Message& message,
+                   std::vector<protocol::Buffer> arrays) {
+  // A reply that cannot be queued is a lost reply: the other side asks again.
+  (void)endpoint_.Send(to, protocol::EncodePacket(sender_, request, message, std::move(arrays)));
+}
+
+void PsNode::ReplyError(PeerId to, RequestId request, const base::Error& error) {
+  Reply(to, request, protocol::ErrorReply{error.code, error.message});
+}
+
+void PsNode::Exit(int code, const std::string& why) {
+  if (exited_) return;
+  exited_ = true;
+  FRESHET_LOG_ERROR("{}", why);
+  exit_(code, why);
+}
+
+}  // namespace freshet::ps

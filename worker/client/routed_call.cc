@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "worker/client/routed_call.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace freshet::worker {
+
+using base::ErrorCode;
+using base::Fail;
+using base::Result;
+using protocol::Buffer;
+using protocol::Packet;
+using protocol::PartitionStatus;
+
+namespace {
+
+uint32_t RowsOf(const KeyRouting& routing, uint16_t partition) {
+  return routing.begin(partition + 1u) - routing.begin(partition);
+}
+
+}  // namespace
+
+RoutedCall RoutedCall::Pull(std::vector<RoutedRows> rows, uint32_t partitions) {
+  RoutedCall call;
+  for (uint32_t p = 0; p < partitions; ++p) {
+    const bool used = std::any_of(rows.begin(), rows.end(), [p](const RoutedRows& table) {
+      return RowsOf(*table.routing, static_cast<uint16_t>(p)) > 0;
+    });
+    if (used) call.waiting_.push_back(static_cast<uint16_t>(p));
+  }
+  call.rows_ = std::move(rows);
+  return call;
+}
+
+RoutedCall RoutedCall::Push(protocol::LogId log, protocol::Span span, std::vector<RoutedRows> rows,
+                            uint32_t partitions) {
+  RoutedCall call;
+  call.push_ = PushTarget{log, span};
+  call.rows_ = std::move(rows);
+  call.waiting_.resize(partitions);
+  for (uint32_t p = 0; p < partitions; ++p) call.waiting_[p] = static_cast<uint16_t>(p);
+  return call;
+}
+
+PushResult RoutedCall::push_result() const {
+  if (conflict_) return PushResult::kConflict;
+  return any_applied_ ? PushResult::kApplied : PushResult::kAlreadyApplied;
+}
+
+RoutedCall::Request RoutedCall::Prepare(std::vector<uint16_t> cover) {
+  Request request;
+  for (const RoutedRows& table : rows_) {
+    const KeyRouting& routing = *table.routing;
+    auto counts = Buffer::Allocate(cover.size() * sizeof(uint32_t));
+    uint32_t rows = 0;
+    for (size_t i = 0; i < cover.size(); ++i) {
+      counts.MutableAs<uint32_t>()[i] = RowsOf(routing, cover[i]);
+      rows += counts.As<uint32_t>()[i];
+    }
+    auto keys = Buffer::Allocate(rows * sizeof(protocol::Key));
+    auto gradients = Buffer::Allocate(is_push() ? rows * table.dim * sizeof(float) : 0);
+    auto* key_out = keys.MutableAs<protocol::Key>().data();
+    auto* gradient_out = gradients.MutableAs<float>().data();
+    for (const uint16_t partition : cover) {
+      const uint32_t begin = routing.begin(partition);
+      const uint32_t count = RowsOf(routing, partition);
+      std::copy_n(routing.keys().data() + begin, count, key_out);
+      key_out += count;
+      if (!is_push()) continue;
+      for (uint32_t i = begin; i < begin + count; ++i, gradient_out += table.dim) {
+        std::memcpy(gradient_out, table.gradients + size_t{routing.order()[i]} * table.dim,
+                    table.dim * sizeof(float));
+      }
+    }
+    request.tables.push_back({routing.table(), rows});
+    request.arrays.push_back(std::move(counts));
+    request.arrays.push_back(std::move(keys));
+    if (is_push()) request.arrays.push_back(std::move(gradients));
+  }
+  in_flight_ += static_cast<uint32_t>(cover.size());
+  std::vector<uint16_t> rest;
+  std::set_difference(waiting_.begin(), waiting_.end(), cover.begin(), cover.end(),
+                      std::back_inserter(rest));
+  waiting_ = std::move(rest);
+  request.cover = std::move(cover);
+  return request;
+}
+
+protocol::PullRequest RoutedCall::PullBody(const Request& request) const {
+  return {request.cover, request.tables};
+}
+
+protocol::PushRequest RoutedCall::PushBody(const Request& request) const {
+  return {push_->log, push_->span, request.cover, request.tables};
+}
+
+void RoutedCall::PutBack(std::vector<uint16_t> partitions) {
+  std::vector<uint16_t> merged;
+  merged.reserve(waiting_.size() + partitions.size());
+  std::merge(waiting_.begin(), waiting_.end(), partitions.begin(), partitions.end(),
+             std::back_inserter(merged));
+  waiting_ = std::move(merged);
+}
+
+Result<> RoutedCall::CheckValues(const std::vector<uint16_t>& cover, const Packet& packet) {
+  for (size_t t = 0; t < rows_.size(); ++t) {
+    size_t rows = 0;
+    for (const uint16_t partition : cover) rows += RowsOf(*rows_[t].routing, partition);
+    if (packet.frames[2 + t].size() != rows * rows_[t].dim * sizeof(float)) {
+      return Fail(ErrorCode::kCorrupt, "a pull reply with values of another size");
+    }
+  }
+  return {};
+}
+
+Result<std::vector<uint8_t>> RoutedCall::ReadStatuses(const std::vector<uint16_t>& cover,
+                                                      const Packet& packet) {
+  std::vector<uint8_t> statuses;
+  if (is_push()) {
+    auto reply = protocol::DecodeAs<protocol::PushReply>(packet);
+    if (!reply) return Fail(reply.error().code, reply.error().message);
+    statuses = std::move(reply->statuses);
+  } else {
+    auto reply = protocol::DecodeAs<protocol::PullReply>(packet);
+    if (!reply) return Fail(reply.error().code, reply.error().message);
+    statuses = std::move(reply->statuses);
+    const bool has_values = packet.frames.size() == 2 + rows_.size();
+    const bool any_ok = std::find(statuses.begin(), statuses.end(),
+                                  static_cast<uint8_t>(PartitionStatus::kOk)) != statuses.end();
+    if (any_ok && !has_values) return Fail(ErrorCode::kCorrupt, "a pull reply without values");
+    if (any_ok) {
+      if (auto ok = CheckValues(cover, packet); !ok) {
+        return Fail(ok.error().code, ok.error().message);
+      }
+    }
+  }
+  if (statuses.size() != cover.size()) {
+    return Fail(ErrorCode::kCorrupt, "a reply about other partitions than asked for");
+  }
+  return statuses;
+}
+
+void RoutedCall::CopyRows(const std::vector<uint16_t>& cover, const std::vector<uint8_t>& statuses,
+                          const Packet& packet) {
+  for (size_t t = 0; t < rows_.size(); ++t) {
+    const RoutedRows& table = rows_[t];
+    const float* in = packet.frames[2 + t].As<float>().data();
+    for (size_t c = 0; c < cover.size(); ++c) {
+      const uint32_t begin = table.routing->begin(cover[c]);
+      const uint32_t count = RowsOf(*table.routing, cover[c]);
+      if (statuses[c] == static_cast<uint8_t>(PartitionStatus::kOk)) {
+        for (uint32_t i = 0; i < count; ++i) {
+          std::memcpy(table.out + size_t{table.routing->order()[begin + i]} * table.dim,
+                      in + size_t{i} * table.dim, table.dim * sizeof(float));
+        }
+      }
+      in += size_t{count} * table.dim;
+    }
+  }
+}
+
+RoutedCall::Verdict RoutedCall::OnReply(const std::vector<uint16_t>& cover,
+                                        const Result<Packet>& reply) {
+  in_flight_ -= static_cast<uint32_t>(cover.size());
+  Verdict verdict;
+  if (!reply) {
+    PutBack(cover);
+    return verdict;
+  }
+  const auto statuses = ReadStatuses(cover, *reply);
+  if (!statuses) {
+    PutBack(cover);
+    return verdict;
+  }
+  if (!is_push()) CopyRows(cover, *statuses, *reply);
+  std::vector<uint16_t> again;
+  for (size_t i = 0; i < cover.size(); ++i) {
+    switch (static_cast<PartitionStatus>((*statuses)[i])) {
+      case PartitionStatus::kOk:
+        any_applied_ = true;
+        verdict.progress = true;
+        break;
+      case PartitionStatus::kAlreadyApplied:
+        verdict.progress = true;
+        break;
+      case PartitionStatus::kSpanConflict:
+        conflict_ = true;
+        verdict.progress = true;
+        break;
+      case PartitionStatus::kNotOwner:
+        verdict.wrong_owner = true;
+        again.push_back(cover[i]);
+        break;
+      default:  // retry, out of memory, unknown table, and whatever a newer PS may say
+        again.push_back(cover[i]);
+        break;
+    }
+  }
+  PutBack(std::move(again));
+  return verdict;
+}
+
+}  // namespace freshet::worker

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// WorkerNode: the training loop of a worker, on top of a Session. Leases data shards, cuts them into
+// batches, and keeps a bounded number of them in flight: read and route (executor), pull, compute, push.
+// One loop; owns logs, model and batches; borrows session and runtime. A job it cannot do is reported to
+// the master; a conflict or a timeout gives the lease back.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/runtime.h"
+#include "protocol/validation.h"
+#include "stream/record_batch.h"
+#include "worker/batch.h"
+#include "worker/client/session.h"
+#include "worker/model/model.h"
+
+namespace freshet::worker {
+
+// Opens the job's logs; may block (it runs on the executor).
+class LogOpener {
+ public:
+  virtual ~LogOpener() = default;
+  virtual base::Result<std::unique_ptr<stream::LogReader>> Open(const protocol::LogSpec& log) = 0;
+};
+
+// Takes records that could not be parsed, once their span was applied.
+class DeadLetterSink {
+ public:
+  virtual ~DeadLetterSink() = default;
+  virtual void Add(const protocol::LogSpec& log, const std::vector<stream::DeadRecord>& dead) = 0;
+};
+
+class WorkerNode {
+ public:
+  WorkerNode(base::Runtime runtime, Session& session, LogOpener& opener, DeadLetterSink& dead);
+  ~WorkerNode();
+
+  void Start();
+  // Finishes the batches in flight, gives the lease back, then calls `done`.
+  void Drain(std::function<void()> done);
+  bool complete() const { return complete_; }
+
+ private:
+  struct OpenLog {
+    protocol::LogSpec spec;
+    std::shared_ptr<stream::LogReader> reader;
+  };
+
+  void OnRegistered(const protocol::RegisterReply& reply);
+  void OnLogsOpen(base::Result<std::vector<OpenLog>> logs);
+  void OnTables(std::vector<protocol::TableSchema> schemas,
+                base::Result<std::vector<protocol::TableId>> ids);
+  void AskForLease();
+  void OnLease(const protocol::LeaseReply& reply);
+  void EndLease(protocol::LeaseEnd how);
+  void FillPipeline();
+  void ReadBatch(std::shared_ptr<Batch> batch);
+  void OnRead(const std::shared_ptr<Batch>& batch);
+  void OnPulled(const std::shared_ptr<Batch>& batch, base::Result<> outcome);
+  void ComputeBatch(const std::shared_ptr<Batch>& batch);
+  void OnPushed(const std::shared_ptr<Batch>& batch, base::Result<PushResult> outcome);
+  void CountValidation(const Batch& batch);
+  void Retire(const std::shared_ptr<Batch>& batch);
+  void MaybeEndLease();
+  void GiveBack(const std::string& why);
+  void Fatal(const std::string& why);
+
+  base::Runtime runtime_;
+  Session& session_;
+  LogOpener& opener_;
+  DeadLetterSink& dead_;
+  protocol::JobSpec job_;
+  std::map<protocol::LogId, OpenLog> logs_;
+  std::unique_ptr<Model> model_;
+  std::vector<BatchTable> tables_;
+  std::optional<protocol::Lease> lease_;
+  protocol::Offset next_offset_ = 0;  // of the lease: what was not yet begun
+  uint32_t in_flight_ = 0;
+  std::vector<std::shared_ptr<Batch>> free_;
+  protocol::ValidationHistogram predictions_;  // scratch
+  bool asking_ = false;
+  bool giving_back_ = false;
+  bool complete_ = false;
+  bool failed_ = false;
+  std::function<void()> drained_;
+  base::TimerId lease_timer_;
+};
+
+}  // namespace freshet::worker
