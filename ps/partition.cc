@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ps/partition.h"
+
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "ps/image_cut.h"
+
+namespace freshet::ps {
+
+using base::ErrorCode;
+using base::Fail;
+using base::Result;
+using protocol::Image;
+using protocol::Stamp;
+
+namespace {
+
+std::string Name(const Stamp& stamp) {
+  return std::to_string(stamp.tenure.value()) + "." + std::to_string(stamp.version);
+}
+
+}  // namespace
+
+Partition::Partition(protocol::PartitionId id, const TableSet& tables, RowArena& arena)
+    : id_(id), tables_(tables), arena_(arena) {}
+
+TableShard* Partition::AddShard(protocol::TableId table) {
+  const TableLayout* layout = tables_.Find(table);
+  if (layout == nullptr) return nullptr;
+  const size_t index = table.value();
+  if (shards_.size() <= index) shards_.resize(index + 1);
+  shards_[index] = std::make_unique<TableShard>(*layout, arena_);
+  shards_[index]->set_cut(cut_);
+  return shards_[index].get();
+}
+
+protocol::Overlap Partition::Judge(protocol::LogId log, protocol::Span span) const {
+  if (span.empty()) return protocol::Overlap::kContained;
+  return applied_.Of(log).Compare(span);
+}
+
+void Partition::RecordApplied(protocol::LogId log, protocol::Span span) {
+  CHECK(Judge(log, span) == protocol::Overlap::kDisjoint);
+  applied_.Mutable(log).Add(span);
+  ++stamp_.version;
+}
+
+Image Partition::StartImage(protocol::Tenure tenure) const {
+  Image image;
+  image.header.partition = id_;
+  image.header.stamp = {tenure, stamp_.version};
+  image.header.applied = applied_;
+  return image;
+}
+
+void Partition::StartNextCut() {
+  ++cut_;
+  for (auto& shard : shards_) {
+    if (shard != nullptr) shard->set_cut(cut_);
+  }
+}
+
+Image Partition::CutWhole(protocol::Tenure tenure) {
+  Image image = StartImage(tenure);
+  for (const auto& shard : shards_) {
+    if (shard != nullptr) image.header.rows += CutAllRows(*shard, &image.blocks);
+  }
+  StartNextCut();
+  return image;
+}
+
+Image Partition::CutDifference(protocol::Tenure tenure, Stamp base, uint32_t since_cut) {
+  CHECK(base.tenure.value() != 0);
+  Image image = StartImage(tenure);
+  image.header.base = base;
+  for (const auto& shard : shards_) {
+    if (shard != nullptr) image.header.rows += CutRowsAfter(*shard, since_cut, &image.blocks);
+  }
+  StartNextCut();
+  return image;
+}
+
+void Partition::Clear() {
+  shards_.clear();
+  applied_ = {};
+  stamp_ = {};
+}
+
+Result<> Partition::ApplyImage(const Image& image) {
+  const protocol::ImageHeader& header = image.header;
+  if (header.partition != id_) {
+    return Fail(ErrorCode::kConflict, "image is of partition " +
+                                          std::to_string(header.partition.value()) + ", not of " +
+                                          std::to_string(id_.value()));
+  }
+  if (header.base != (header.whole() ? Stamp() : stamp_) || header.stamp <= header.base) {
+    return Fail(ErrorCode::kConflict, "image " + Name(header.stamp) + " onto " + Name(header.base) +
+                                          " does not fit onto " + Name(stamp_));
+  }
+  const auto views = ReadBlocks(image, tables_);
+  if (!views) return Fail(views.error().code, views.error().message);
+  // Room for all first: growing step by step would move everything several times.
+  std::vector<uint64_t> rows(protocol::kMaxTables);
+  for (const protocol::BlockView& view : *views) rows[view.table.value()] += view.rows;
+  for (const protocol::BlockView& view : *views) {
+    TableShard* shard = Shard(view.table);
+    // A difference mostly holds rows that are there already, so it grows a block at a time.
+    const uint64_t more = header.whole() ? std::exchange(rows[view.table.value()], 0) : view.rows;
+    if (auto ok = shard->Reserve(more); !ok) return ok;
+    RestoreRows(view, shard);
+  }
+  if (header.whole() && this->rows() != header.rows) {
+    return Fail(ErrorCode::kCorrupt, "whole image has a key twice");
+  }
+  applied_ = header.applied;
+  stamp_ = header.stamp;
+  return {};
+}
+
+Result<> Partition::Restore(const std::vector<Image>& images) {
+  Clear();
+  if (images.empty() || !images.front().header.whole()) {
+    return Fail(ErrorCode::kConflict, "a restore begins with a whole image");
+  }
+  for (size_t i = 0; i < images.size(); ++i) {
+    const bool in_order = images[i].header.whole() == (i == 0);
+    auto ok = in_order ? ApplyImage(images[i])
+                       : Fail(ErrorCode::kConflict, "a whole image among the differences");
+    if (ok) continue;
+    Clear();
+    return ok;
+  }
+  return {};
+}
+
+Result<> Partition::Apply(const Image& difference) {
+  auto ok = difference.header.whole()
+                ? Fail(ErrorCode::kConflict, "a whole image is not a difference")
+                : ApplyImage(difference);
+  if (!ok) Clear();
+  return ok;
+}
+
+uint64_t Partition::rows() const {
+  uint64_t rows = 0;
+  for (const auto& shard : shards_) rows += shard == nullptr ? 0 : shard->rows();
+  return rows;
+}
+
+uint64_t Partition::bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& shard : shards_) bytes += shard == nullptr ? 0 : shard->bytes();
+  return bytes;
+}
+
+}  // namespace freshet::ps
