@@ -21,13 +21,13 @@ namespace freshet::base {
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarn, kError, kOff };
 enum class LogFormat : uint8_t { kAuto, kText, kJson };
 
-// Declare() gives the fields --log-level, --log-format and --log-file to a program.
+// Declare() gives --log-level, --log-format, --log-file and --log-max-file to a program.
 struct LogOptions {
   std::string node;  // "ps-0"; in every line
   std::string level = "info";
   std::string format = "auto";  // text when the destination is a terminal, otherwise json
   std::string file;             // empty: stderr
-  // The file is renamed to FILE.1 and begun anew when it has grown to this.
+  // At this size the file x.log becomes x.1.log, replacing the one before, and is begun anew.
   ByteSize max_file = MiB(64);
 
   void Declare(ConfigFields& fields);
