@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ValidationHistogram: predictions by bucket and label, from which AUC and log loss are computed. It can
-// be merged, so workers send differences and the master adds them (progressive validation).
+// ValidationHistogram: predictions by bucket and label, from which AUC and log loss are computed.
+// It can be merged, so workers send differences and the master adds them (progressive validation).
 #pragma once
 
 #include <array>

@@ -155,11 +155,11 @@ TEST(ValidationTest, CountsBeyondThirtyTwoBitsSurviveTheDelta) {
 TEST(ValidationTest, MalformedDeltaIsRefusedAndAddsNothing) {
   const double nan = std::nan("");
   const ValidationHistogram::Delta malformed[] = {
-      {{1, 2}, {1}, {1, 1}, 0.5},        {{1}, {1}, {}, 0.5},
-      {{}, {1}, {1}, 0.5},               {{1, 4096}, {1, 1}, {0, 0}, 0.5},
-      {{65535}, {1}, {0}, 0.5},          {{1}, {1}, {0}, nan},
-      {{1}, {1}, {0}, -0.5},             {{1}, {1}, {0}, 101.0},
-      {{}, {}, {}, 1.0},                 {{1}, {1}, {0}, HUGE_VAL},
+      {{1, 2}, {1}, {1, 1}, 0.5}, {{1}, {1}, {}, 0.5},
+      {{}, {1}, {1}, 0.5},        {{1, 4096}, {1, 1}, {0, 0}, 0.5},
+      {{65535}, {1}, {0}, 0.5},   {{1}, {1}, {0}, nan},
+      {{1}, {1}, {0}, -0.5},      {{1}, {1}, {0}, 101.0},
+      {{}, {}, {}, 1.0},          {{1}, {1}, {0}, HUGE_VAL},
   };
   ValidationHistogram h;
   for (const auto& delta : malformed) EXPECT_FALSE(h.Add(delta));

@@ -19,7 +19,15 @@ using protocol::OptimizerSpec;
 
 constexpr uint32_t kMaxLayers = 16;
 constexpr uint32_t kMaxWidth = 8192;
-constexpr float kInitialAccumulator = 0.0f;
+// About the squared gradient of one record in a batch of 512, so that the first occurrence of a key
+// does not move it by the whole learning rate. The usual 0.1, or an FTRL beta of 1, would all but
+// stop the learning: gradients of a mean over a batch are small.
+constexpr float kInitialAccumulator = 1e-6f;
+constexpr float kFtrlBeta = 1e-3f;
+// A layer shares its weights among all records and has to go slower than the rows of single keys;
+// the more so the deeper the model.
+constexpr float kDenseAdagradShare = 0.5f;
+constexpr float kDeepAdagradShare = 0.2f;
 // One embedding component of a new key. Large enough that the products of the factorization have a
 // gradient at first sight, small enough not to disturb the ranking of old keys.
 constexpr float kInitScale = 0.01f;
@@ -72,8 +80,8 @@ Result<float> ReadFloat(const Config& config, const std::string& key, FloatRange
   const auto value = ParseNumber<float>(found->second);
   if (!value || !(*value >= range.least && *value <= range.most)) {
     return Fail(ErrorCode::kInvalidArgument,
-                fmt::format("model-config: {}={} is not a number from {} to {}", key,
-                            found->second, range.least, range.most));
+                fmt::format("model-config: {}={} is not a number from {} to {}", key, found->second,
+                            range.least, range.most));
   }
   return *value;
 }
@@ -131,6 +139,7 @@ OptimizerSpec DefaultSpec(OptimizerKind kind) {
   OptimizerSpec spec;
   spec.kind = kind;
   spec.initial_accumulator = kInitialAccumulator;
+  spec.ftrl_beta = kFtrlBeta;
   if (kind == OptimizerKind::kAdam || kind == OptimizerKind::kRmsprop) {
     spec.learning_rate = 0.001f;
     spec.epsilon = 1e-8f;
@@ -171,7 +180,8 @@ Result<OptimizerSpec> ReadSpec(const Config& config, OptimizerKind kind,
   return spec;
 }
 
-Result<> ReadOptimizers(const Config& config, ModelConfig& out) {
+// `dense_share`: the dense table's learning rate by default, as a part of the sparse tables'.
+Result<> ReadOptimizers(const Config& config, float dense_share, ModelConfig& out) {
   const auto shared = ReadShared(config);
   if (!shared) return tl::unexpected(shared.error());
   const auto kind = ReadOptimizer(config, "optimizer", OptimizerKind::kAdagrad);
@@ -184,6 +194,7 @@ Result<> ReadOptimizers(const Config& config, ModelConfig& out) {
       ReadSpec(config, *kind, own_rate ? "dense_learning_rate" : "learning_rate", *shared);
   if (!dense) return tl::unexpected(dense.error());
   out.dense = *dense;
+  if (!own_rate && *kind == OptimizerKind::kAdagrad) out.dense.learning_rate *= dense_share;
   const auto wide_kind = ReadOptimizer(config, "wide_optimizer", OptimizerKind::kFtrl);
   if (!wide_kind) return tl::unexpected(wide_kind.error());
   const auto wide = ReadSpec(config, *wide_kind, "wide_learning_rate", *shared);
@@ -202,8 +213,8 @@ const std::vector<std::string>& KnownModels() {
 Result<ModelConfig> ParseModelConfig(const std::string& model, const Config& config) {
   const auto keys = KeysByModel().find(model);
   if (keys == KeysByModel().end()) {
-    return Fail(ErrorCode::kNotFound, fmt::format("unknown model '{}'; known: {}", model,
-                                                  Joined(KnownModels())));
+    return Fail(ErrorCode::kNotFound,
+                fmt::format("unknown model '{}'; known: {}", model, Joined(KnownModels())));
   }
   for (const auto& [key, value] : config) {
     if (!std::binary_search(keys->second.begin(), keys->second.end(), key)) {
@@ -222,7 +233,9 @@ Result<ModelConfig> ParseModelConfig(const std::string& model, const Config& con
   const auto init_scale = ReadFloat(config, "init_scale", {kInitScale, 0, 10});
   if (!init_scale) return tl::unexpected(init_scale.error());
   out.init_scale = *init_scale;
-  const auto optimizers = ReadOptimizers(config, out);
+  const bool deep = model == "wide_deep" || model == "deepfm";
+  const auto optimizers =
+      ReadOptimizers(config, deep ? kDeepAdagradShare : kDenseAdagradShare, out);
   if (!optimizers) return tl::unexpected(optimizers.error());
   return out;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mlp: fully connected ReLU layers and one linear output, over weights that lie flat in the model's
-// dense table: per layer W [in][out] (row-major), then b [out]; at the end w [last] (the output's bias is
-// the model's). Owns scratch memory only; used by one thread.
+// dense table: per layer W [in][out] (row-major), then b [out]; at the end w [last] (the output's
+// bias is the model's). Owns scratch memory only; used by one thread.
 #pragma once
 
 #include <Eigen/Core>
@@ -27,8 +27,8 @@ class Mlp {
   size_t end_float() const { return end_float_; }
   void AppendInit(std::vector<protocol::InitSpec>& init) const;
 
-  // Room for the inputs of a batch, [rows][input_stride()]; the caller fills the first `inputs` floats
-  // of each row.
+  // Room for the inputs of a batch, [rows][input_stride()]; the caller fills the first `inputs`
+  // floats of each row.
   float* Inputs(uint32_t rows);
   size_t input_stride() const { return input_stride_; }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Model: forward and backward of one click-through-rate model on one batch. It owns no parameters: they
-// come from the parameter servers with each batch and their gradients go back.
+// Model: forward and backward of one click-through-rate model on one batch. It owns no parameters:
+// they come from the parameter servers with each batch and their gradients go back.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +28,8 @@ struct ModelInput {
   std::span<const float> dense;           // [rows][dense_count]
   std::span<const uint32_t> key_indices;  // [rows][sparse_count] into the distinct keys
   uint32_t distinct_keys = 0;
-  // Per table of Model::Tables(): sparse [distinct_keys][dim], dense [dense_rows][dim]. Not aligned to
-  // more than 8 bytes.
+  // Per table of Model::Tables(): sparse [distinct_keys][dim], dense [dense_rows][dim]. Not
+  // aligned to more than 8 bytes.
   std::vector<std::span<const float>> weights;
 };
 
@@ -49,8 +49,9 @@ class Model {
   virtual void Compute(const ModelInput& input, const ModelOutput& output) = 0;
 };
 
-// name: lr, fm, wide_deep, deepfm. config: dim, hidden ("64-32"), l2, optimizer, learning_rate, init ..
-// kNotFound for an unknown model, kInvalidArgument for an unknown key or a bad value; both list what is known.
+// name: lr, fm, wide_deep, deepfm. config: see worker/model/config.h.
+// kNotFound for an unknown model, kInvalidArgument for an unknown key or a bad value; both list
+// what is known.
 base::Result<std::unique_ptr<Model>> CreateModel(const std::string& name,
                                                  const std::map<std::string, std::string>& config,
                                                  InputShape shape);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// lr and wide_deep: a linear model over all columns, with or without an MLP over embeddings beside it.
+// lr and wide_deep: a linear model over all columns, with or without an MLP over embeddings beside
+// it.
 #include <Eigen/Core>
 #include <algorithm>
 #include <optional>
