@@ -99,7 +99,7 @@ Result<ImageRecord> DecodeRecord(RecordPlace place, std::string_view bytes) {
   record.partition = PartitionId(Take<uint16_t>(&bytes));
   record.number = Take<uint32_t>(&bytes);
   if (record.partition != place.partition || record.number != place.number) {
-    return corrupt("belongs elsewhere");
+    return Fail(ErrorCode::kConflict, "its record belongs elsewhere");
   }
   const uint32_t blocks = Take<uint32_t>(&bytes);
   const uint64_t header_bytes = Take<uint64_t>(&bytes);
@@ -136,6 +136,10 @@ bool ParseRecordKey(std::string_view key, RecordPlace* place) {
   place->partition = PartitionId(static_cast<uint16_t>(value >> 32));
   place->number = static_cast<uint32_t>(value);
   return true;
+}
+
+bool IsBlockKey(std::string_view key) {
+  return key.size() == 1 + 2 + 4 + 4 && key[0] == kBlockPrefix;
 }
 
 std::string RecordsEnd(PartitionId partition) {

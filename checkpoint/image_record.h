@@ -42,14 +42,15 @@ struct RecordPlace {
 };
 
 std::string EncodeRecord(const ImageRecord& record);
-// kCorrupt unless every byte is what EncodeRecord made for this place.
+// kCorrupt unless every byte is what EncodeRecord made; kConflict: for another place.
 base::Result<ImageRecord> DecodeRecord(RecordPlace place, std::string_view bytes);
 
 // Keys sort by partition, then number, then block.
 std::string RecordKey(RecordPlace place);
 std::string BlockKey(RecordPlace place, uint32_t block);
-// False unless `key` is one that RecordKey makes.
+// False unless `key` is one that RecordKey, or BlockKey, makes.
 bool ParseRecordKey(std::string_view key, RecordPlace* place);
+bool IsBlockKey(std::string_view key);
 // After every key of the partition's records, or blocks.
 std::string RecordsEnd(protocol::PartitionId partition);
 std::string BlocksEnd(protocol::PartitionId partition);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ImageStore: where partition images survive. The real one is LmdbImageStore; the simulator has one.
+// ImageStore: where partition images survive. The real one is LmdbImageStore; the simulator has
+// one.
 #pragma once
 
 #include <vector>
@@ -31,8 +32,8 @@ class ImageStore {
 
   // Durable when it returns. A whole image replaces what is there; a difference is appended iff its
   // base stamp is the stored stamp. kConflict, and nothing changes, unless the stamp is higher than
-  // the stored one (G3) and the base fits. kResourceExhausted (disk full): nothing changed. kIo: not
-  // durable; the image is there whole or not at all, and a restart tells which.
+  // the stored one (G3) and the base fits. kResourceExhausted (disk full): nothing changed. kIo:
+  // not durable; the image is there whole or not at all, and a restart tells which.
   virtual base::Result<> Save(const protocol::Image& image) = 0;
 
   // Several images in one transaction: all or none; the conflicts of single ones are skipped and

@@ -15,6 +15,10 @@
 #include <filesystem>
 #include <utility>
 
+#include "base/check.h"
+#include "checkpoint/lmdb_file_check.h"
+#include "checkpoint/lmdb_format.h"
+
 namespace freshet::checkpoint {
 
 using base::Error;
@@ -25,8 +29,6 @@ using base::Result;
 namespace {
 
 constexpr mdb_mode_t kMode = 0600;
-constexpr char kContentKey[] = "!content";
-constexpr uint64_t kPageBytes = 4096;
 
 // Room beside the values: tree pages, value headers, the list of freed pages.
 uint64_t WithOverhead(uint64_t bytes) { return bytes + bytes / 16 + (512 << 10); }
@@ -52,7 +54,7 @@ std::string ContentRecord(const LmdbOptions& options) {
 }  // namespace
 
 LmdbEnv::LmdbEnv(LmdbOptions options)
-    : options_(std::move(options)), file_(options_.directory + "/data.mdb") {}
+    : options_(std::move(options)), file_{.path = options_.directory + "/data.mdb"} {}
 
 LmdbEnv::~LmdbEnv() {
   if (env_ != nullptr) mdb_env_close(env_);
@@ -62,6 +64,7 @@ LmdbEnv::~LmdbEnv() {
 Result<std::unique_ptr<LmdbEnv>> LmdbEnv::Open(LmdbOptions options) {
   std::unique_ptr<LmdbEnv> env(new LmdbEnv(std::move(options)));
   if (auto locked = env->Lock(); !locked) return tl::unexpected<Error>(locked.error());
+  if (auto sound = CheckLmdbFile(env->file()); !sound) return tl::unexpected<Error>(sound.error());
   if (auto opened = env->OpenDatabase(); !opened) return tl::unexpected<Error>(opened.error());
   if (auto checked = env->CheckContent(); !checked) return tl::unexpected<Error>(checked.error());
   return env;
@@ -85,27 +88,30 @@ Result<> LmdbEnv::Lock() {
 Result<> LmdbEnv::OpenDatabase() {
   struct stat info;
   const uint64_t file_bytes =
-      stat(file_.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
-  map_bytes_ = std::max(options_.initial_map_bytes, file_bytes + file_bytes / 4);
-  map_bytes_ = (map_bytes_ + kPageBytes - 1) / kPageBytes * kPageBytes;
+      stat(file_.path.c_str(), &info) == 0 ? static_cast<uint64_t>(info.st_size) : 0;
+  file_.map_bytes = std::max(options_.initial_map_bytes, file_bytes + file_bytes / 4);
 
   int rc = mdb_env_create(&env_);
-  if (rc == 0) rc = mdb_env_set_mapsize(env_, map_bytes_);
+  if (rc == 0) rc = mdb_env_set_mapsize(env_, file_.map_bytes);
   // No sync flag, and no MDB_WRITEMAP (SIGBUS on a full disk): a commit is durable when it returns.
   if (rc == 0) rc = mdb_env_open(env_, options_.directory.c_str(), MDB_NOTLS, kMode);
   int dead_readers = 0;
   if (rc == 0) rc = mdb_reader_check(env_, &dead_readers);
   MDB_envinfo env_info;
+  MDB_stat env_stat;
   if (rc == 0) rc = mdb_env_info(env_, &env_info);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "opening it"));
-  map_bytes_ = env_info.me_mapsize;
+  if (rc == 0) rc = mdb_env_stat(env_, &env_stat);
+  if (rc == 0) rc = mdb_env_get_fd(env_, &file_.fd);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "opening it"));
+  file_.map_bytes = env_info.me_mapsize;
+  file_.page_bytes = env_stat.ms_psize;
 
   MDB_txn* raw = nullptr;
   rc = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &raw);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "opening it"));
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "opening it"));
   const Txn txn(raw);
   rc = mdb_dbi_open(raw, nullptr, 0, &dbi_);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "opening it"));
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "opening it"));
   return {};
 }
 
@@ -130,25 +136,43 @@ Result<> LmdbEnv::CheckContent() {
     // The names of the new files must survive as well.
     if (auto synced = SyncDirectory(options_.directory); !synced) return synced;
     const auto parent = std::filesystem::path(options_.directory + "/..").lexically_normal();
-    return SyncDirectory(parent.string());
+    if (auto synced = SyncDirectory(parent.string()); !synced) return synced;
+  } else if (!found.starts_with("freshet ")) {
+    return Fail(ErrorCode::kCorrupt,
+                fmt::format("{} was not written by freshet, or is damaged: use another directory",
+                            file_.path));
+  } else if (found != expected) {
+    return Fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} holds \"{}\", this program reads \"{}\": use the release that "
+                            "wrote it, or another directory",
+                            file_.path, found, expected));
   }
-  if (found == expected) return {};
-  if (!found.starts_with("freshet ")) {
-    return Fail(
-        ErrorCode::kCorrupt,
-        fmt::format("{} was not written by freshet, or is damaged: use another directory", file_));
-  }
-  return Fail(ErrorCode::kInvalidArgument,
-              fmt::format("{} holds \"{}\", this program reads \"{}\": use the release that wrote "
-                          "it, or another directory",
-                          file_, found, expected));
+  return FindMap();
+}
+
+// LMDB does not say where its map is, but the content record's page knows its own number.
+Result<> LmdbEnv::FindMap() {
+  MDB_txn* raw = nullptr;
+  const int rc = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &raw);
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "reading"));
+  const Txn ends(raw);
+  LmdbTxn txn(raw, dbi_, file_);
+  const auto record = txn.Get(kContentKey);
+  if (!record) return tl::unexpected<Error>(record.error());
+  CHECK(*record);
+  const auto at = reinterpret_cast<uintptr_t>((*record)->data());
+  const char* page = (*record)->data() - at % file_.page_bytes;
+  PageHeader header;
+  std::memcpy(&header, page, sizeof(header));
+  file_.map = page - header.number * file_.page_bytes;
+  return {};
 }
 
 Result<> LmdbEnv::Read(const Work& work) {
   const std::shared_lock map(map_mutex_);
   MDB_txn* raw = nullptr;
   const int rc = mdb_txn_begin(env_, nullptr, MDB_RDONLY, &raw);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "reading"));
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "reading"));
   const Txn ends(raw);
   LmdbTxn txn(raw, dbi_, file_);
   return work(txn);
@@ -161,13 +185,13 @@ Result<> LmdbEnv::Write(uint64_t bytes, const Work& work) {
       return Fail(ErrorCode::kIo,
                   fmt::format("{} takes no more writes since one failed ({}): check the disk, then "
                               "restart this process",
-                              file_, dead_reason_));
+                              file_.path, dead_reason_));
     }
     if (auto room = MakeRoom(bytes); !room) return room;
     bool map_full = false;
     const auto written = WriteOnce(work, &map_full);
     if (!map_full) return written;
-    if (auto grown = GrowMap(map_bytes_ * 2); !grown) return grown;
+    if (auto grown = GrowMap(file_.map_bytes * 2); !grown) return grown;
   }
 }
 
@@ -175,7 +199,7 @@ Result<> LmdbEnv::WriteOnce(const Work& work, bool* map_full) {
   const std::shared_lock map(map_mutex_);
   MDB_txn* raw = nullptr;
   int rc = mdb_txn_begin(env_, nullptr, 0, &raw);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "writing"));
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "writing"));
   Txn ends(raw);
   LmdbTxn txn(raw, dbi_, file_);
   const auto worked = work(txn);
@@ -185,7 +209,7 @@ Result<> LmdbEnv::WriteOnce(const Work& work, bool* map_full) {
   if (rc == 0) return {};
   // The only failure of a commit that is known to come before anything is written.
   *map_full = rc == MDB_MAP_FULL;
-  Error error = LmdbError(rc, file_, "committing");
+  Error error = LmdbError(rc, file_.path, "committing");
   if (!*map_full) {
     dead_ = true;
     dead_reason_ = error.message;
@@ -196,11 +220,11 @@ Result<> LmdbEnv::WriteOnce(const Work& work, bool* map_full) {
 Result<> LmdbEnv::MakeRoom(uint64_t bytes) {
   MDB_envinfo info;
   const int rc = mdb_env_info(env_, &info);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "writing"));
-  const uint64_t used = (info.me_last_pgno + 1) * kPageBytes;
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "writing"));
+  const uint64_t used = (info.me_last_pgno + 1) * file_.page_bytes;
   const uint64_t wanted = WithOverhead(bytes);
   // Pages freed earlier may do, so a map at its limit is tried before it is refused.
-  if (used + wanted > map_bytes_ && map_bytes_ < options_.max_map_bytes) {
+  if (used + wanted > file_.map_bytes && file_.map_bytes < options_.max_map_bytes) {
     if (auto grown = GrowMap(used + wanted); !grown) return grown;
   }
   return ReserveDisk(used, wanted);
@@ -208,34 +232,33 @@ Result<> LmdbEnv::MakeRoom(uint64_t bytes) {
 
 Result<> LmdbEnv::ReserveDisk(uint64_t used_bytes, uint64_t bytes) {
   if (used_bytes + bytes <= reserved_bytes_) return {};
-  mdb_filehandle_t fd = -1;
-  int rc = mdb_env_get_fd(env_, &fd);
-  if (rc == 0 && fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(used_bytes),
-                           static_cast<off_t>(bytes)) != 0) {
+  int rc = 0;
+  if (fallocate(file_.fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(used_bytes),
+                static_cast<off_t>(bytes)) != 0) {
     rc = errno;
   }
   if (rc == EOPNOTSUPP) {
     struct statvfs disk;
-    rc = fstatvfs(fd, &disk) == 0 && disk.f_bavail < bytes / disk.f_frsize ? ENOSPC : 0;
+    rc = fstatvfs(file_.fd, &disk) == 0 && disk.f_bavail < bytes / disk.f_frsize ? ENOSPC : 0;
   } else if (rc == 0) {
     reserved_bytes_ = used_bytes + bytes;
   }
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "reserving room"));
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "reserving room"));
   return {};
 }
 
 Result<> LmdbEnv::GrowMap(uint64_t needed_bytes) {
-  uint64_t size = map_bytes_;
+  uint64_t size = file_.map_bytes;
   while (size < needed_bytes && size < options_.max_map_bytes) size *= 2;
-  size = std::min(size, options_.max_map_bytes) / kPageBytes * kPageBytes;
-  if (size <= map_bytes_) {
-    return tl::unexpected<Error>(LmdbError(MDB_MAP_FULL, file_, "growing"));
+  size = std::min(size, options_.max_map_bytes) / file_.page_bytes * file_.page_bytes;
+  if (size <= file_.map_bytes) {
+    return tl::unexpected<Error>(LmdbError(MDB_MAP_FULL, file_.path, "growing"));
   }
   const std::unique_lock map(map_mutex_);
   const int rc = mdb_env_set_mapsize(env_, size);
-  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_, "growing"));
-  map_bytes_ = size;
-  return {};
+  if (rc != 0) return tl::unexpected<Error>(LmdbError(rc, file_.path, "growing"));
+  file_.map_bytes = size;
+  return file_.map == nullptr ? Result<>() : FindMap();
 }
 
 }  // namespace freshet::checkpoint

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <shared_mutex>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "checkpoint/lmdb_txn.h"
@@ -34,6 +35,9 @@ struct LmdbOptions {
 // readable.
 class LmdbEnv {
  public:
+  // Says what the database holds.
+  static constexpr std::string_view kContentKey = "!content";
+
   using Work = std::function<base::Result<>(LmdbTxn&)>;
 
   // kConflict: another process has it open. kInvalidArgument: other content or format.
@@ -51,7 +55,7 @@ class LmdbEnv {
 
   // False once a commit has failed.
   bool writable() const { return !dead_.load(); }
-  const std::string& file() const { return file_; }
+  const std::string& file() const { return file_.path; }
 
  private:
   explicit LmdbEnv(LmdbOptions options);
@@ -59,6 +63,7 @@ class LmdbEnv {
   base::Result<> Lock();
   base::Result<> OpenDatabase();
   base::Result<> CheckContent();
+  base::Result<> FindMap();
   // Room in the map and on the disk for `bytes` more; no transaction may be live in this thread.
   base::Result<> MakeRoom(uint64_t bytes);
   base::Result<> ReserveDisk(uint64_t used_bytes, uint64_t bytes);
@@ -66,7 +71,7 @@ class LmdbEnv {
   base::Result<> WriteOnce(const Work& work, bool* map_full);
 
   const LmdbOptions options_;
-  const std::string file_;
+  LmdbFile file_;  // its map changes only under map_mutex_, exclusive
   int lock_fd_ = -1;
   MDB_env* env_ = nullptr;
   MDB_dbi dbi_ = 0;
@@ -74,7 +79,6 @@ class LmdbEnv {
 
   std::shared_mutex map_mutex_;  // shared by whoever has a transaction, exclusive to resize the map
   std::mutex write_mutex_;       // taken before map_mutex_; guards the members below
-  uint64_t map_bytes_ = 0;
   uint64_t reserved_bytes_ = 0;  // of the file, from its start
   std::string dead_reason_;
 };

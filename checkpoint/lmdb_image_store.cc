@@ -86,7 +86,28 @@ Result<std::unique_ptr<LmdbImageStore>> LmdbImageStore::Open(ImageStoreOptions o
                             .format = kImageStoreFormat,
                             .max_map_bytes = options.max_bytes});
   if (!env) return Pass(env.error());
-  return std::unique_ptr<LmdbImageStore>(new LmdbImageStore(std::move(*env)));
+  std::unique_ptr<LmdbImageStore> store(new LmdbImageStore(std::move(*env)));
+  if (auto checked = store->CheckKeys(); !checked) return Pass(checked.error());
+  return store;
+}
+
+Result<> LmdbImageStore::CheckKeys() const {
+  const auto check = [&](const LmdbEntry& entry) -> Result<bool> {
+    RecordPlace place;
+    bool known = IsBlockKey(entry.key) || entry.key == LmdbEnv::kContentKey;
+    if (ParseRecordKey(entry.key, &place)) {
+      const auto record = DecodeRecord(place, entry.value);
+      known = record || record.error().code != ErrorCode::kConflict;
+    }
+    if (known) return true;
+    return Fail(ErrorCode::kCorrupt,
+                fmt::format("{} is damaged (a key is not one): restore it from a copy, or move it "
+                            "away to start without it",
+                            env_->file()));
+  };
+  return env_->Read([&](LmdbTxn& txn) {
+    return txn.Scan({std::string_view("\0", 1), "\xFF\xFF"}, check);
+  });
 }
 
 Error LmdbImageStore::Damaged(PartitionId partition, uint32_t number,
@@ -130,27 +151,38 @@ Result<Image> LmdbImageStore::ReadImage(LmdbTxn& txn, const ImageRecord& record,
     return damaged("its record and its header contradict each other");
   }
   image.header = std::move(*header);
+  const auto ranges = LocateBlocks(txn, record);
+  if (!ranges) return Pass(ranges.error());
+  Buffer block;
   for (uint32_t i = 0; i < record.blocks.size(); ++i) {
-    const StoredBlock& expected = record.blocks[i];
-    const auto value = txn.Get(BlockKey({record.partition, record.number}, i));
-    if (!value) return Pass(value.error());
-    if (!*value) return damaged(fmt::format("block {} is missing", i));
-    std::string_view bytes = **value;
-    if (bytes.size() != expected.bytes) {
-      return damaged(
-          fmt::format("block {} has {} bytes instead of {}", i, bytes.size(), expected.bytes));
-    }
-    Buffer block;
-    if (keep == Keep::kBlocks) {
-      block = Buffer::Copy(bytes);
-      bytes = Chars(block);
-    }
-    if (Checksum(bytes) != expected.checksum) {
+    const FileRange range = (*ranges)[i];
+    if (keep == Keep::kBlocks || block.size() < range.bytes) block = Buffer::Allocate(range.bytes);
+    if (auto read = txn.ReadAt(range, block.mutable_data()); !read) return Pass(read.error());
+    if (Checksum(Chars(block).substr(0, range.bytes)) != record.blocks[i].checksum) {
       return damaged(fmt::format("block {} has a wrong checksum", i));
     }
     if (keep == Keep::kBlocks) image.blocks.push_back(std::move(block));
   }
   return image;
+}
+
+Result<std::vector<FileRange>> LmdbImageStore::LocateBlocks(LmdbTxn& txn,
+                                                            const ImageRecord& record) const {
+  std::vector<FileRange> ranges;
+  for (uint32_t i = 0; i < record.blocks.size(); ++i) {
+    const auto range = txn.Locate(BlockKey({record.partition, record.number}, i));
+    if (!range) return Pass(range.error());
+    const uint64_t expected = record.blocks[i].bytes;
+    if (!*range || (*range)->bytes != expected) {
+      return Pass(Damaged(
+          record.partition, record.number,
+          *range ? fmt::format("block {} has {} bytes instead of {}", i, (*range)->bytes, expected)
+                 : fmt::format("block {} is missing", i)));
+    }
+    ranges.push_back(**range);
+  }
+  for (const FileRange& range : ranges) txn.Prefetch(range);
+  return ranges;
 }
 
 Result<LmdbImageStore::IntactPrefix> LmdbImageStore::ReadPrefix(LmdbTxn& txn, PartitionId partition,

@@ -15,6 +15,7 @@ namespace freshet::checkpoint {
 
 class LmdbEnv;
 class LmdbTxn;
+struct FileRange;
 struct ImageRecord;
 struct RecordPlace;
 
@@ -36,7 +37,8 @@ struct Damage {
 // whole or not there.
 class LmdbImageStore final : public ImageStore {
  public:
-  // kConflict: in use by another process. kInvalidArgument: another format.
+  // kConflict: in use by another process. kInvalidArgument: another format. kCorrupt: the file
+  // cannot be trusted as a whole (one image that is damaged does not show here, but in Load).
   static base::Result<std::unique_ptr<LmdbImageStore>> Open(ImageStoreOptions options);
   ~LmdbImageStore() override;
 
@@ -73,7 +75,10 @@ class LmdbImageStore final : public ImageStore {
   base::Result<> ScanRecords(LmdbTxn& txn, const VisitRecord& visit) const;
   // kNotFound: the partition has no image.
   base::Result<ImageRecord> FindLastRecord(LmdbTxn& txn, protocol::PartitionId partition) const;
+  // Every key is one of ours, and every intact record is where it belongs: none got lost.
+  base::Result<> CheckKeys() const;
   base::Result<protocol::Image> ReadImage(LmdbTxn& txn, const ImageRecord& record, Keep keep) const;
+  base::Result<std::vector<FileRange>> LocateBlocks(LmdbTxn& txn, const ImageRecord& record) const;
   base::Result<IntactPrefix> ReadPrefix(LmdbTxn& txn, protocol::PartitionId partition,
                                         Keep keep) const;
   // False: refused by conflict, which `conflict` tells.

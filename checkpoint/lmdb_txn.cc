@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/lmdb_txn.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <lmdb.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <memory>
+
+#include "base/check.h"
+#include "checkpoint/lmdb_format.h"
 
 namespace freshet::checkpoint {
 
@@ -59,7 +65,7 @@ Error LmdbError(int code, const std::string& file, std::string_view doing) {
 
 tl::unexpected<Error> LmdbTxn::Failed(int code, std::string_view doing) {
   if (code == MDB_MAP_FULL) map_full_ = true;
-  return tl::unexpected<Error>(LmdbError(code, file_, doing));
+  return tl::unexpected<Error>(LmdbError(code, file_.path, doing));
 }
 
 Result<std::optional<std::string_view>> LmdbTxn::Get(std::string_view key) {
@@ -71,10 +77,59 @@ Result<std::optional<std::string_view>> LmdbTxn::Get(std::string_view key) {
   return FromVal(v);
 }
 
+Result<std::optional<FileRange>> LmdbTxn::Locate(std::string_view key) {
+  const auto value = Get(key);
+  if (!value) return tl::unexpected<Error>(value.error());
+  if (!*value) return std::nullopt;
+  const uint64_t offset =
+      reinterpret_cast<uintptr_t>((*value)->data()) - reinterpret_cast<uintptr_t>(file_.map);
+  CHECK(offset < file_.map_bytes);
+  return FileRange{offset, (*value)->size()};
+}
+
+void LmdbTxn::Prefetch(FileRange range) const {
+  // Advice only: if it is refused, ReadAt waits a little longer.
+  (void)posix_fadvise(file_.fd, static_cast<off_t>(range.offset), static_cast<off_t>(range.bytes),
+                      POSIX_FADV_WILLNEED);
+}
+
+Result<> LmdbTxn::ReadAt(FileRange range, std::byte* out) const {
+  while (range.bytes > 0) {
+    const ssize_t got = pread(file_.fd, out, range.bytes, static_cast<off_t>(range.offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return tl::unexpected<Error>(LmdbError(errno, file_.path, "reading"));
+    if (got == 0) return tl::unexpected<Error>(LmdbError(MDB_CORRUPTED, file_.path, "reading"));
+    range.offset += static_cast<uint64_t>(got);
+    range.bytes -= static_cast<uint64_t>(got);
+    out += got;
+  }
+  return {};
+}
+
+// LMDB frees as many pages as a large value's first page says, without a look at the value.
+Result<> LmdbTxn::CheckBeforeFree(std::string_view value) const {
+  // Beside the map it was put by this transaction; elsewhere than at a page's start it is small.
+  const uint64_t offset =
+      reinterpret_cast<uintptr_t>(value.data()) - reinterpret_cast<uintptr_t>(file_.map);
+  if (offset >= file_.map_bytes || offset % file_.page_bytes != sizeof(PageHeader)) return {};
+  PageHeader page;
+  std::memcpy(&page, value.data() - sizeof(page), sizeof(page));
+  const uint64_t pages = (sizeof(page) + value.size() + file_.page_bytes - 1) / file_.page_bytes;
+  if (page.flags == kOverflowPage && page.OverflowPages() == pages) return {};
+  return tl::unexpected<Error>(LmdbError(MDB_CORRUPTED, file_.path, "freeing a value"));
+}
+
 Result<> LmdbTxn::Put(std::string_view key, std::string_view value) {
   MDB_val k = ToVal(key);
-  MDB_val v = ToVal(value);
-  const int rc = mdb_put(txn_, dbi_, &k, &v, 0);
+  MDB_val v;
+  int rc = mdb_get(txn_, dbi_, &k, &v);
+  if (rc == 0) {
+    if (auto checked = CheckBeforeFree(FromVal(v)); !checked) return checked;
+  } else if (rc != MDB_NOTFOUND) {
+    return Failed(rc, "writing");
+  }
+  v = ToVal(value);
+  rc = mdb_put(txn_, dbi_, &k, &v, 0);
   if (rc != 0) return Failed(rc, "writing");
   return {};
 }
@@ -125,7 +180,10 @@ Result<> LmdbTxn::DeleteRange(Range range) {
     MDB_val v;
     rc = mdb_cursor_get(raw, &k, &v, MDB_SET_RANGE);
     if (rc == MDB_NOTFOUND || (rc == 0 && FromVal(k) >= range.last)) return {};
-    if (rc == 0) rc = mdb_cursor_del(raw, 0);
+    if (rc == 0) {
+      if (auto checked = CheckBeforeFree(FromVal(v)); !checked) return checked;
+      rc = mdb_cursor_del(raw, 0);
+    }
     if (rc != 0) return Failed(rc, "removing");
   }
 }
