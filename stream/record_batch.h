@@ -22,7 +22,7 @@ inline constexpr size_t kMaxDeadRawBytes = 4096;
 
 // Structure of arrays; `rows` parsed records in offset order. Reused between batches: Clear keeps memory.
 struct RecordBatch {
-  protocol::Span span;   // every offset of it is in `offsets` or in `dead`
+  protocol::Span span;        // every offset of it is in `offsets` or in `dead`
   uint32_t dense_count = 0;   // columns
   uint32_t sparse_count = 0;  // columns
   uint32_t rows = 0;
@@ -30,7 +30,7 @@ struct RecordBatch {
   std::vector<float> labels;              // [rows], 0 or 1
   std::vector<float> dense;               // [rows][dense_count], missing = 0
   std::vector<protocol::Key> sparse;      // [rows][sparse_count], hashed with the column's field
-  std::vector<int64_t> timestamps;        // [rows], 0 when the schema has none
+  std::vector<int64_t> timestamps;        // [rows], Unix milliseconds; 0 = none
   std::vector<DeadRecord> dead;
 
   void Clear() {
