@@ -5,6 +5,8 @@
 #include <cstring>
 #include <numeric>
 
+#include "base/check.h"
+
 namespace freshet::ps {
 
 using base::ErrorCode;
@@ -44,6 +46,10 @@ Result<bool> DataService::CheckFrames(const std::vector<protocol::TableRows>& ta
   frames_.clear();
   size_t at = 2;
   for (const protocol::TableRows& entry : tables) {
+    const bool twice = std::any_of(frames_.begin(), frames_.end(), [&](const TableFrames& f) {
+      return f.table == entry.table;
+    });
+    if (twice) return Malformed("a table that is there twice");
     const protocol::TableSchema* schema = tables_.Schema(entry.table);
     if (schema == nullptr) return false;
     const auto& counts = packet.frames[at];
@@ -154,13 +160,16 @@ Result<protocol::PushReply> DataService::OnPush(const protocol::PushRequest& req
   reply.statuses.resize(request.cover.size(), Code(PartitionStatus::kUnknownTable));
   if (!*known) return reply;
   JudgePush(request, &reply.statuses);
-  if (!ReserveAll(request.cover, reply.statuses)) {
+  if (auto reserved = ReserveAll(request.cover, reply.statuses); !reserved) {
+    if (reserved.error().code != ErrorCode::kResourceExhausted) {
+      return Fail(reserved.error().code, reserved.error().message);
+    }
     std::replace_if(reply.statuses.begin(), reply.statuses.end(), IsOk,
                     Code(PartitionStatus::kOutOfMemory));
   }
   for (const TableFrames& frames : frames_) {
     rows_pushed_ += BuildRuns(frames, request.cover, reply.statuses);
-    PushRows(runs_, frames.keys, frames.gradients.data());
+    CHECK(PushRows(runs_, frames.keys, frames.gradients.data()).has_value());  // reserved above
   }
   // In the same turn as the rows: the two are never separated (rule G1).
   for (size_t i = 0; i < request.cover.size(); ++i) {

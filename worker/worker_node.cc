@@ -27,6 +27,7 @@ void WorkerNode::Start() { session_.Start(); }
 
 void WorkerNode::OnRegistered(const protocol::RegisterReply& reply) {
   job_ = reply.job;
+  if (on_registered) on_registered(reply);
   auto logs = std::make_shared<Result<std::vector<OpenLog>>>();
   runtime_.executor.Run(
       [logs, specs = job_.logs, opener = &opener_] {

@@ -41,6 +41,9 @@ class WorkerNode {
   WorkerNode(base::Runtime runtime, Session& session, LogOpener& opener, DeadLetterSink& dead);
   ~WorkerNode();
 
+  // Called before the work begins; set before Start.
+  std::function<void(const protocol::RegisterReply&)> on_registered;
+
   void Start();
   // Finishes the batches in flight, gives the lease back, then calls `done`.
   void Drain(std::function<void()> done);

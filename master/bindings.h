@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the master's brain is bound to in a real process: its state in a durable cell, logs that are
+// files, and the events file.
+#pragma once
+
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "checkpoint/durable_cell.h"
+#include "master/cluster_state.h"
+#include "master/event_log.h"
+#include "master/master_node.h"
+
+namespace freshet::master {
+
+class CellStateStore final : public StateStore {
+ public:
+  explicit CellStateStore(checkpoint::DurableCell& cell) : cell_(cell) {}
+  base::Result<std::optional<protocol::Buffer>> Load() override;
+  base::Result<> Save(const protocol::Buffer& state) override;
+
+ private:
+  checkpoint::DurableCell& cell_;
+};
+
+// Opens the file as a worker would, so that what is wrong with it is said before anyone starts.
+class FileLogProbe final : public LogProbe {
+ public:
+  base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec& log) override;
+};
+
+// Appends one JSON object a line; a line that cannot be written is lost.
+class EventFile {
+ public:
+  explicit EventFile(const std::string& path) : out_(path, std::ios::app) {}
+  void Write(const Event& event);
+
+ private:
+  std::ofstream out_;
+};
+
+}  // namespace freshet::master

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// freshet-ps: one parameter server.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "checkpoint/lmdb_image_store.h"
+#include "ps/ps_config.h"
+#include "ps/ps_node.h"
+#include "transport/daemon.h"
+
+int main(int argc, char** argv) {
+  using namespace freshet;
+  ps::PsConfig config;
+  base::ConfigFields fields;
+  config.Declare(fields);
+  base::ConfigOptions about;
+  about.program = "freshet-ps";
+  about.description = "One parameter server.";
+  if (const auto code = base::LoadConfigOrReport(fields, argc, argv, about)) {
+    return *code;
+  }
+  config.log.node = config.name;
+  transport::Daemon daemon;
+  const auto fail = [](const base::Error& error) {
+    std::fprintf(stderr, "freshet-ps: %s\n", error.message.c_str());
+    return base::ExitCodeFor(error.code);
+  };
+  if (auto ok = base::InitLog(config.log); !ok) return fail(ok.error());
+  if (auto ok = daemon.endpoint().Bind(config.listen); !ok) return fail(ok.error());
+  auto store = checkpoint::LmdbImageStore::Open({.directory = config.dir + "/images"});
+  if (!store) return fail(store.error());
+
+  ps::PsNode node(config.Options(daemon.endpoint().bound_address(), getpid()), daemon.runtime(),
+                  daemon.endpoint(), **store,
+                  [&daemon](int code, const std::string&) { daemon.Exit(code); });
+  daemon.endpoint().SetHandler(node);
+  daemon.on_drain = [&] { node.Drain([&daemon] { daemon.Exit(0); }); };
+  node.Start();
+  return daemon.Run();
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The configuration of freshet-ps.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "ps/ps_node.h"
+
+namespace freshet::ps {
+
+struct PsConfig {
+  std::string name;
+  std::string master;
+  std::string dir;
+  std::string listen = "tcp://127.0.0.1:0";
+  std::string advertise;
+  std::chrono::milliseconds checkpoint_interval{10'000};
+  base::ByteSize memory_limit = base::GiB(32);
+  base::LogOptions log;
+
+  void Declare(base::ConfigFields& fields) {
+    using namespace std::chrono_literals;
+    fields.Add("name", &name, "this server's name in the cluster, e.g. ps-0").Required();
+    fields.Add("master", &master, "address of the master, tcp://host:port").Required();
+    fields.Add("dir", &dir, "directory for the images of its partitions").Required();
+    fields.Add("listen", &listen, "address to listen on; port 0 = any free one");
+    fields.Add("advertise", &advertise, "address that others use, if not the one listened on");
+    fields.Add("checkpoint_interval_ms", &checkpoint_interval, {.min = 10ms, .max = 1h},
+               "time between two images of a partition that changed");
+    fields.Add("memory_limit", &memory_limit, {.min = base::MiB(16), .max = base::GiB(64)},
+               "most memory for rows and indexes");
+    log.Declare(fields);
+  }
+
+  PsOptions Options(const std::string& bound_address, int64_t pid) const {
+    PsOptions options;
+    options.name = name;
+    options.address = advertise.empty() ? bound_address : advertise;
+    options.master = master;
+    options.pid = pid;
+    options.checkpoint.interval = checkpoint_interval;
+    options.memory_limit_bytes = memory_limit.bytes;
+    return options;
+  }
+};
+
+}  // namespace freshet::ps

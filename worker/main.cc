@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// freshet-worker: one worker with the built-in training loop.
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "transport/daemon.h"
+#include "worker/file_logs.h"
+#include "worker/worker_node.h"
+
+namespace {
+
+struct WorkerConfig {
+  std::string name;
+  std::string master;
+  std::string dir;
+  freshet::base::LogOptions log;
+
+  void Declare(freshet::base::ConfigFields& fields) {
+    fields.Add("name", &name, "this worker's name; the master chooses one if there is none");
+    fields.Add("master", &master, "address of the master, tcp://host:port").Required();
+    fields.Add("dir", &dir, "not used by a worker yet; given by the launcher");
+    log.Declare(fields);
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace freshet;
+  WorkerConfig config;
+  base::ConfigFields fields;
+  config.Declare(fields);
+  base::ConfigOptions about;
+  about.program = "freshet-worker";
+  about.description = "One worker of a training job.";
+  if (const auto code = base::LoadConfigOrReport(fields, argc, argv, about)) {
+    return *code;
+  }
+  config.log.node = config.name.empty() ? "worker" : config.name;
+  transport::Daemon daemon;
+  if (auto ok = base::InitLog(config.log); !ok) {
+    std::fprintf(stderr, "freshet-worker: %s\n", ok.error().message.c_str());
+    return base::ExitCodeFor(ok.error().code);
+  }
+  worker::SessionOptions options;
+  options.name = config.name;
+  options.master = config.master;
+  options.pid = getpid();
+  worker::Session session(options, daemon.runtime(), daemon.endpoint());
+  session.on_exit = [&daemon](int code, const std::string&) { daemon.Exit(code); };
+  worker::FileLogOpener opener;
+  worker::DeadLetterFiles dead;
+  worker::WorkerNode node(daemon.runtime(), session, opener, dead);
+  node.on_registered = [&](const protocol::RegisterReply& reply) {
+    dead.Configure(reply.job.dead_letter_dir, reply.incarnation);
+  };
+  daemon.endpoint().SetHandler(session);
+  daemon.on_drain = [&] { node.Drain([&daemon] { daemon.Exit(0); }); };
+  node.Start();
+  return daemon.Run();
+}
