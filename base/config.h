@@ -183,6 +183,9 @@ std::optional<int> LoadConfigOrReport(ConfigFields& fields, int argc, const char
                                       const ConfigOptions& options,
                                       std::vector<std::string>* positional = nullptr);
 
+// For main(): says on stderr what went wrong; the exit code of the program.
+int ReportError(std::string_view program, const Error& error);
+
 // The candidate nearest to `word` by edit distance, or nothing when none is near.
 std::optional<std::string> NearestName(std::string_view word,
                                        const std::vector<std::string>& candidates);

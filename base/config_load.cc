@@ -379,15 +379,16 @@ Result<LoadedConfig> LoadConfig(ConfigFields& fields, int argc, const char* cons
   return ConfigLoader(fields, options).Load(argc, argv);
 }
 
+int ReportError(std::string_view program, const Error& error) {
+  fmt::print(stderr, "{}: {}\n", program, error.message);
+  return ExitCodeFor(error.code);
+}
+
 std::optional<int> LoadConfigOrReport(ConfigFields& fields, int argc, const char* const* argv,
                                       const ConfigOptions& options,
                                       std::vector<std::string>* positional) {
   Result<LoadedConfig> loaded = LoadConfig(fields, argc, argv, options);
-  if (!loaded) {
-    const Error& error = loaded.error();
-    std::fprintf(stderr, "%s: %s\n", options.program.c_str(), error.message.c_str());
-    return ExitCodeFor(error.code);
-  }
+  if (!loaded) return ReportError(options.program, loaded.error());
   if (loaded->print_and_exit) {
     std::fwrite(loaded->print_and_exit->data(), 1, loaded->print_and_exit->size(), stdout);
     return 0;
