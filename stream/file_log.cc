@@ -129,9 +129,9 @@ Result<> FileLog::SeekToRecord(uint64_t record) {
 }
 
 Result<> FileLog::Read(protocol::Span span, RecordBatch& out) {
-  out.Clear();
-  out.span = {span.begin, span.begin};
   if (span.begin > span.end || span.end > end() || span.size() > kMaxReadRecords) {
+    out.Clear();
+    out.span = {};
     return Fail(
         ErrorCode::kInvalidArgument,
         fmt::format("records [{}, {}) of '{}' were asked for; it has {}, and at most {} go at "
@@ -145,6 +145,7 @@ Result<> FileLog::Read(protocol::Span span, RecordBatch& out) {
   if (!read) {
     next_line_ = kNowhere;
     out.Clear();
+    out.span = {};
     return read;
   }
   out.span = span;
