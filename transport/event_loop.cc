@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/event_loop.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -27,17 +29,20 @@ void Wake(int fd) {
 
 }  // namespace
 
+// Of a descriptor, or of a ZeroMQ socket by the descriptor that it signals through.
 struct EventLoop::Watch {
-  void* zmq_socket = nullptr;
   int fd = -1;
+  const void* zmq_socket = nullptr;
+  std::function<void()> on_readable;
   std::function<Drained()> on_ready;
   bool active = true;
+  bool unchecked = false;
 };
 
-// What zmq_poll looks at; item i belongs to watch i, the last item is the wake-up.
+// What poll looks at; entry i belongs to watch i, the last entry is the wake-up.
 struct EventLoop::PollSet {
-  std::vector<zmq_pollitem_t> items;
-  std::vector<std::shared_ptr<Watch>> watches;
+  std::vector<pollfd> entries;
+  std::vector<WatchPtr> watches;
 };
 
 EventLoop::EventLoop(EventLoopOptions options)
@@ -107,44 +112,72 @@ bool EventLoop::RunUntil(const std::function<bool()>& condition, base::Duration 
 }
 
 void EventLoop::WatchFd(int fd, std::function<void()> on_readable) {
-  AddWatch({nullptr, fd, [run = std::move(on_readable)] {
-              run();
-              return Drained::kAll;
-            }});
+  CHECK(!by_fd_.contains(fd));
+  auto watch = std::make_shared<Watch>();
+  watch->fd = fd;
+  watch->on_readable = std::move(on_readable);
+  by_fd_.emplace(fd, watch);
+  AddWatch(std::move(watch));
 }
 
-void EventLoop::UnwatchFd(int fd) { RemoveWatch(nullptr, fd); }
+void EventLoop::UnwatchFd(int fd) {
+  const auto found = by_fd_.find(fd);
+  if (found == by_fd_.end()) return;
+  RemoveWatch(found->second.get());
+  by_fd_.erase(found);
+}
 
 void EventLoop::WatchSocket(void* zmq_socket, std::function<Drained()> on_ready) {
-  CHECK(zmq_socket != nullptr);
-  AddWatch({zmq_socket, -1, std::move(on_ready)});
+  CHECK(!by_socket_.contains(zmq_socket));
+  auto watch = std::make_shared<Watch>();
+  size_t size = sizeof watch->fd;
+  CHECK(zmq_getsockopt(zmq_socket, ZMQ_FD, &watch->fd, &size) == 0);
+  watch->zmq_socket = zmq_socket;
+  watch->on_ready = std::move(on_ready);
+  by_socket_.emplace(zmq_socket, watch);
+  AddWatch(watch);
+  MarkUnchecked(watch);
 }
 
-void EventLoop::UnwatchSocket(void* zmq_socket) { RemoveWatch(zmq_socket, -1); }
+void EventLoop::UnwatchSocket(const void* zmq_socket) {
+  const auto found = by_socket_.find(zmq_socket);
+  if (found == by_socket_.end()) return;
+  RemoveWatch(found->second.get());
+  by_socket_.erase(found);
+}
 
-void EventLoop::AddWatch(Watch watch) {
+void EventLoop::SocketUsed(const void* zmq_socket) {
+  const auto found = by_socket_.find(zmq_socket);
+  if (found != by_socket_.end()) MarkUnchecked(found->second);
+}
+
+void EventLoop::MarkUnchecked(const WatchPtr& watch) {
+  if (watch->unchecked) return;
+  watch->unchecked = true;
+  unchecked_.push_back(watch);
+}
+
+void EventLoop::AddWatch(WatchPtr watch) {
   CheckThread();
-  watches_.push_back(std::make_shared<Watch>(std::move(watch)));
+  watches_.push_back(std::move(watch));
   poll_set_stale_ = true;
 }
 
-void EventLoop::RemoveWatch(const void* zmq_socket, int fd) {
+void EventLoop::RemoveWatch(const Watch* watch) {
   CheckThread();
-  std::erase_if(watches_, [&](const std::shared_ptr<Watch>& watch) {
-    if (watch->zmq_socket != zmq_socket || watch->fd != fd) return false;
-    watch->active = false;
-    return true;
-  });
+  const auto found = std::find_if(watches_.begin(), watches_.end(),
+                                  [&](const WatchPtr& other) { return other.get() == watch; });
+  CHECK(found != watches_.end());
+  (*found)->active = false;
+  watches_.erase(found);
   poll_set_stale_ = true;
 }
 
 void EventLoop::RebuildPollSet() {
   poll_set_->watches = watches_;
-  poll_set_->items.clear();
-  for (const auto& watch : watches_) {
-    poll_set_->items.push_back({watch->zmq_socket, watch->fd, ZMQ_POLLIN, 0});
-  }
-  poll_set_->items.push_back({nullptr, wake_fd_, ZMQ_POLLIN, 0});
+  poll_set_->entries.clear();
+  for (const WatchPtr& watch : watches_) poll_set_->entries.push_back({watch->fd, POLLIN, 0});
+  poll_set_->entries.push_back({wake_fd_, POLLIN, 0});
   poll_set_stale_ = false;
 }
 
@@ -169,47 +202,75 @@ void EventLoop::RunPosted() {
   if (left) Wake(wake_fd_);
 }
 
-int64_t EventLoop::PollTimeoutMs(base::Instant now, std::optional<base::Instant> deadline) const {
-  if (more_to_drain_ || stop_.load(std::memory_order_relaxed)) return 0;
-  if (now - last_event_ < options_.spin) return 0;
+std::optional<base::Duration> EventLoop::PollTimeout(
+    std::optional<base::Instant> deadline) const {
+  constexpr base::Duration kNow(0);
+  if (!unchecked_.empty() || stop_.load(std::memory_order_relaxed)) return kNow;
   std::optional<base::Instant> wake = timers_->NextDue();
   if (deadline && (!wake || *deadline < *wake)) wake = deadline;
-  if (!wake) return -1;
-  // Rounded up: a timer must not fire early, and rounding down would spin through the last part.
-  return std::max<int64_t>(
-      0, std::chrono::ceil<std::chrono::milliseconds>(*wake - now).count());
+  if (!wake && options_.spin == kNow) return std::nullopt;
+  const base::Instant now = clock_.Now();
+  if (now - last_event_ < options_.spin) return kNow;
+  if (!wake) return std::nullopt;
+  return std::max(kNow, *wake - now);
 }
 
 void EventLoop::Pass(std::optional<base::Instant> deadline) {
   ++stats_.passes;
   if (poll_set_stale_) RebuildPollSet();
-  const int64_t timeout_ms = PollTimeoutMs(clock_.Now(), deadline);
-  if (timeout_ms != 0) ++stats_.sleeps;
-  const int ready =
-      zmq_poll(poll_set_->items.data(), static_cast<int>(poll_set_->items.size()), timeout_ms);
-  CHECK(ready >= 0 || errno == EINTR);
-
-  more_to_drain_ = false;
-  if (ready > 0) {
-    Dispatch();
-    last_event_ = clock_.Now();
+  const std::optional<base::Duration> timeout = PollTimeout(deadline);
+  timespec wait{};
+  if (timeout) {
+    wait.tv_sec = timeout->count() / 1'000'000;
+    wait.tv_nsec = timeout->count() % 1'000'000 * 1000;
   }
+  if (!timeout || timeout->count() > 0) ++stats_.sleeps;
+  const int ready = ppoll(poll_set_->entries.data(), poll_set_->entries.size(),
+                          timeout ? &wait : nullptr, nullptr);
+  CHECK(ready >= 0 || errno == EINTR);
+  if (ready > 0) Dispatch();
   stats_.timers_run += timers_->RunDue(clock_.Now());
+  DrainUnchecked();
 }
 
 void EventLoop::Dispatch() {
-  if (poll_set_->items.back().revents != 0) {
+  if (poll_set_->entries.back().revents != 0) {
     uint64_t count = 0;
     [[maybe_unused]] const ssize_t got = read(wake_fd_, &count, sizeof count);
     RunPosted();
   }
   // By index over this pass's own set: callbacks may add and remove watches meanwhile.
   for (size_t i = 0; i < poll_set_->watches.size(); ++i) {
-    if (poll_set_->items[i].revents == 0 || !poll_set_->watches[i]->active) continue;
     // Keeps the callback alive while it runs, even if it removes its own watch.
-    const std::shared_ptr<Watch> watch = poll_set_->watches[i];
-    if (watch->on_ready() == Drained::kMore) more_to_drain_ = true;
+    const WatchPtr watch = poll_set_->watches[i];
+    if (poll_set_->entries[i].revents == 0 || !watch->active) continue;
+    if (watch->zmq_socket != nullptr) {
+      DrainSocket(watch);
+    } else {
+      watch->on_readable();
+    }
   }
+  last_event_ = clock_.Now();
+}
+
+void EventLoop::DrainSocket(const WatchPtr& watch) {
+  if (watch->on_ready() == Drained::kAll) {
+    watch->unchecked = false;
+  } else {
+    MarkUnchecked(watch);
+  }
+}
+
+void EventLoop::DrainUnchecked() {
+  if (unchecked_.empty()) return;
+  std::vector<WatchPtr> turn;
+  turn.swap(unchecked_);
+  for (const WatchPtr& watch : turn) {
+    if (!watch->unchecked || !watch->active) continue;
+    watch->unchecked = false;
+    DrainSocket(watch);
+  }
+  last_event_ = clock_.Now();
 }
 
 }  // namespace freshet::transport

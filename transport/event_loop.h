@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "base/result.h"
@@ -22,8 +23,9 @@ class TimerQueue;
 
 struct EventLoopOptions {
   // How long the loop looks again and again after its last event before it sleeps. A sleeping core
-  // wakes slowly, a spinning one takes the core from others: 0 where loops outnumber cores.
-  base::Duration spin = base::Duration(50);
+  // wakes slowly, so 50 us shorten round trips where every loop and every ZeroMQ thread has a core of
+  // its own; with fewer cores spinning takes them from those who have the work, and costs threefold.
+  base::Duration spin = base::Duration(0);
   // Callbacks posted and not yet run; Post fails beyond it.
   size_t max_posted = 65536;
 };
@@ -70,35 +72,46 @@ class EventLoop final : public base::Timers {
   void UnwatchFd(int fd);
 
   enum class Drained { kAll, kMore };
-  // Calls `on_ready` when the ZeroMQ socket has a message; it reads a bounded burst and says whether
-  // there may be more.
+  // Calls `on_ready` when the ZeroMQ socket may have messages. It takes a bounded burst: kAll only after
+  // the socket said that there is nothing left.
   void WatchSocket(void* zmq_socket, std::function<Drained()> on_ready);
-  void UnwatchSocket(void* zmq_socket);
+  void UnwatchSocket(const void* zmq_socket);
+  // To be called after every send on a watched socket: sending may swallow the sign that a message
+  // came in, so the loop must ask the socket itself before it sleeps.
+  void SocketUsed(const void* zmq_socket);
 
   const EventLoopStats& stats() const { return stats_; }
 
  private:
   struct Watch;
   struct PollSet;
+  using WatchPtr = std::shared_ptr<Watch>;
 
-  void AddWatch(Watch watch);
-  void RemoveWatch(const void* zmq_socket, int fd);
+  void AddWatch(WatchPtr watch);
+  void RemoveWatch(const Watch* watch);
   void RebuildPollSet();
   void RunPosted();
   // One turn of everything, waiting at most until `deadline` if nothing is ready.
   void Pass(std::optional<base::Instant> deadline);
-  int64_t PollTimeoutMs(base::Instant now, std::optional<base::Instant> deadline) const;
+  // Nothing: for ever.
+  std::optional<base::Duration> PollTimeout(std::optional<base::Instant> deadline) const;
   void Dispatch();
+  void DrainSocket(const WatchPtr& watch);
+  void DrainUnchecked();
+  void MarkUnchecked(const WatchPtr& watch);
   bool TakeStop();
   void CheckThread() const;
 
   const EventLoopOptions options_;
   SystemClock clock_;
   std::unique_ptr<TimerQueue> timers_;
-  std::vector<std::shared_ptr<Watch>> watches_;
+  std::vector<WatchPtr> watches_;
+  std::unordered_map<int, WatchPtr> by_fd_;
+  std::unordered_map<const void*, WatchPtr> by_socket_;
+  // Sockets that may have messages although their descriptor does not say so.
+  std::vector<WatchPtr> unchecked_;
   std::unique_ptr<PollSet> poll_set_;
   bool poll_set_stale_ = true;
-  bool more_to_drain_ = false;
   base::Instant last_event_{};
   EventLoopStats stats_;
   std::atomic<std::thread::id> running_on_{};

@@ -42,6 +42,8 @@ void Configure(void* socket, int type, const ZmqEndpointOptions& options) {
     // Without it packets for a full or unknown peer vanish. No routing ids are set anywhere: the ROUTER
     // then gives every connection a fresh one, which no peer can take from another.
     SetOption(socket, ZMQ_ROUTER_MANDATORY, 1);
+    // A whole cluster connects at once; whoever finds the default of 100 full waits a second.
+    SetOption(socket, ZMQ_BACKLOG, 1024);
   } else {
     SetOption(socket, ZMQ_IMMEDIATE, 1);
     SetOption(socket, ZMQ_CONNECT_TIMEOUT, Milliseconds(options.connect_timeout));
@@ -213,10 +215,10 @@ base::Result<> ZmqEndpoint::Send(PeerId peer, protocol::Packet packet) {
   const bool outgoing = connection != connections_.end();
   const std::string* routing_id = outgoing ? nullptr : incoming_.RoutingIdOf(peer);
   SendOutcome outcome = SendOutcome::kUnreachable;
-  if (outgoing) {
-    outcome = SendFrames(connection->second->handle, nullptr, packet.frames);
-  } else if (routing_id != nullptr) {
-    outcome = SendFrames(router_->handle, routing_id, packet.frames);
+  if (outgoing || routing_id != nullptr) {
+    const Socket& socket = outgoing ? *connection->second : *router_;
+    outcome = SendFrames(socket.handle, routing_id, packet.frames);
+    loop_.SocketUsed(socket.handle);
   }
   switch (outcome) {
     case SendOutcome::kQueued:

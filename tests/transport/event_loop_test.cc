@@ -93,7 +93,7 @@ TEST(EventLoopTest, AFullPostQueueRefusesAndRecovers) {
 }
 
 TEST(EventLoopTest, APostWakesASleepingLoop) {
-  EventLoop loop({.spin = Duration(0)});
+  EventLoop loop;
   std::thread poster([&] { EXPECT_TRUE(loop.Post([&] { loop.Stop(); }).has_value()); });
   loop.Run();
   poster.join();
@@ -179,8 +179,24 @@ TEST(EventLoopTest, AChainOfZeroDelaysDoesNotStarveFds) {
   close(fd);
 }
 
+TEST(EventLoopTest, ASpinningLoopDoesNotSleepSoonAfterAnEvent) {
+  EventLoop loop({.spin = std::chrono::seconds(10)});
+  const int fd = eventfd(0, EFD_NONBLOCK);
+  std::optional<uint64_t> sleeps;
+  loop.WatchFd(fd, [&] {
+    uint64_t count = 0;
+    EXPECT_EQ(read(fd, &count, sizeof count), static_cast<ssize_t>(sizeof count));
+    sleeps = loop.stats().sleeps;
+  });
+  Signal(fd);
+  EXPECT_TRUE(loop.RunUntil([&] { return sleeps.has_value(); }, kLimit));
+  loop.RunUntil([] { return false; }, milliseconds(2));
+  EXPECT_EQ(loop.stats().sleeps, sleeps);
+  close(fd);
+}
+
 TEST(EventLoopTest, AnIdleLoopSleeps) {
-  EventLoop loop;
+  EventLoop loop({.spin = Duration(50)});
   timespec before{};
   timespec after{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
