@@ -64,6 +64,7 @@ LmdbEnv::~LmdbEnv() {
 Result<std::unique_ptr<LmdbEnv>> LmdbEnv::Open(LmdbOptions options) {
   std::unique_ptr<LmdbEnv> env(new LmdbEnv(std::move(options)));
   if (auto locked = env->Lock(); !locked) return tl::unexpected<Error>(locked.error());
+  if (auto there = env->CheckPresence(); !there) return tl::unexpected<Error>(there.error());
   if (auto sound = CheckLmdbFile(env->file()); !sound) return tl::unexpected<Error>(sound.error());
   if (auto opened = env->OpenDatabase(); !opened) return tl::unexpected<Error>(opened.error());
   if (auto checked = env->CheckContent(); !checked) return tl::unexpected<Error>(checked.error());
@@ -83,6 +84,36 @@ Result<> LmdbEnv::Lock() {
   return Fail(
       ErrorCode::kConflict,
       fmt::format("{} is in use by another process: stop it, or use another directory", directory));
+}
+
+// The lock file remembers that the database was once durable, so that a lost one is not taken for a
+// new one: a new one would start its owner's numbers again.
+Result<> LmdbEnv::CheckPresence() {
+  struct stat lock;
+  if (fstat(lock_fd_, &lock) != 0) {
+    return tl::unexpected<Error>(LmdbError(errno, options_.directory, "opening it"));
+  }
+  used_ = lock.st_size > 0;
+  std::error_code error;
+  const uint64_t bytes = std::filesystem::file_size(file_.path, error);
+  if (!used_ || (!error && bytes > kNewFileBytes)) return {};
+  return Fail(ErrorCode::kCorrupt,
+              fmt::format("{} was lost: restore it from a copy, or remove {} to start without it",
+                          file_.path, options_.directory));
+}
+
+Result<> LmdbEnv::MarkUsed() {
+  // The names of the files must survive as well.
+  const auto parent = std::filesystem::path(options_.directory + "/..").lexically_normal();
+  if (auto synced = SyncDirectory(options_.directory); !synced) return synced;
+  if (auto synced = SyncDirectory(parent.string()); !synced) return synced;
+  constexpr std::string_view kUsed = "used\n";
+  if (pwrite(lock_fd_, kUsed.data(), kUsed.size(), 0) != static_cast<ssize_t>(kUsed.size()) ||
+      fsync(lock_fd_) != 0) {
+    return tl::unexpected<Error>(LmdbError(errno, options_.directory, "marking it as used"));
+  }
+  used_ = true;
+  return {};
 }
 
 Result<> LmdbEnv::OpenDatabase() {
@@ -133,10 +164,6 @@ Result<> LmdbEnv::CheckContent() {
     const auto written =
         Write(expected.size(), [&](LmdbTxn& txn) { return txn.Put(kContentKey, expected); });
     if (!written) return written;
-    // The names of the new files must survive as well.
-    if (auto synced = SyncDirectory(options_.directory); !synced) return synced;
-    const auto parent = std::filesystem::path(options_.directory + "/..").lexically_normal();
-    if (auto synced = SyncDirectory(parent.string()); !synced) return synced;
   } else if (!found.starts_with("freshet ")) {
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("{} was not written by freshet, or is damaged: use another directory",
@@ -146,6 +173,9 @@ Result<> LmdbEnv::CheckContent() {
                 fmt::format("{} holds \"{}\", this program reads \"{}\": use the release that "
                             "wrote it, or another directory",
                             file_.path, found, expected));
+  }
+  if (!used_) {
+    if (auto marked = MarkUsed(); !marked) return marked;
   }
   return FindMap();
 }
@@ -211,6 +241,7 @@ Result<> LmdbEnv::WriteOnce(const Work& work, bool* map_full) {
   *map_full = rc == MDB_MAP_FULL;
   Error error = LmdbError(rc, file_.path, "committing");
   if (!*map_full) {
+    error.code = ErrorCode::kIo;  // whatever the cause: it can only be tried again after a restart
     dead_ = true;
     dead_reason_ = error.message;
   }

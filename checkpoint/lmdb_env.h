@@ -61,8 +61,10 @@ class LmdbEnv {
   explicit LmdbEnv(LmdbOptions options);
 
   base::Result<> Lock();
+  base::Result<> CheckPresence();
   base::Result<> OpenDatabase();
   base::Result<> CheckContent();
+  base::Result<> MarkUsed();
   base::Result<> FindMap();
   // Room in the map and on the disk for `bytes` more; no transaction may be live in this thread.
   base::Result<> MakeRoom(uint64_t bytes);
@@ -73,6 +75,7 @@ class LmdbEnv {
   const LmdbOptions options_;
   LmdbFile file_;  // its map changes only under map_mutex_, exclusive
   int lock_fd_ = -1;
+  bool used_ = false;
   MDB_env* env_ = nullptr;
   MDB_dbi dbi_ = 0;
   std::atomic<bool> dead_{false};

@@ -25,7 +25,6 @@ using base::Result;
 namespace {
 
 constexpr uint64_t kMetaPages = 2;
-constexpr uint64_t kFirstPages = 8192;  // what is read before the page size is known
 constexpr uint16_t kMaxDepth = 32;
 // Pages that were taken and freed by one transaction are counted, but never written.
 constexpr uint64_t kMaxUnwrittenPages = 1 << 22;
@@ -237,7 +236,7 @@ Result<> FileCheck::Run() {
 
 // Creating the file and its first transaction are two steps; a crash between them leaves zeros.
 Result<bool> IsUnwritten(int fd, uint64_t file_bytes, const std::string& path) {
-  if (file_bytes > kFirstPages) return false;
+  if (file_bytes > kNewFileBytes) return false;
   std::vector<char> bytes(file_bytes);
   if (pread(fd, bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
     return tl::unexpected<Error>(LmdbError(EIO, path, "checking it"));

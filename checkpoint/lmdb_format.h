@@ -15,6 +15,9 @@ inline constexpr uint16_t kLeafPage = 0x02;
 inline constexpr uint16_t kOverflowPage = 0x04;  // a large value; its pages follow one another
 inline constexpr uint16_t kMetaPage = 0x08;
 
+// A file with a committed transaction is longer.
+inline constexpr uint64_t kNewFileBytes = 8192;
+
 struct PageHeader {
   uint64_t number = 0;
   uint16_t unused = 0;

@@ -90,6 +90,16 @@ TEST(LmdbEnv, ForeignFileIsCorrupt) {
   EXPECT_EQ(env.error().code, ErrorCode::kCorrupt);
 }
 
+TEST(LmdbEnv, LostFileIsNotTakenForANewOne) {
+  const TempDir dir;
+  const std::string file = dir.path() + "/data.mdb";
+  OpenEnv(Small(dir.path())).reset();
+  std::filesystem::remove(file);
+  EXPECT_EQ(LmdbEnv::Open(Small(dir.path())).error().code, ErrorCode::kCorrupt);
+  testing::WriteFile(file, "");
+  EXPECT_EQ(LmdbEnv::Open(Small(dir.path())).error().code, ErrorCode::kCorrupt);
+}
+
 TEST(LmdbEnv, ImpossibleDirectoryIsAnErrorThatNamesIt) {
   const TempDir dir;
   testing::WriteFile(dir.path() + "/file", "");
@@ -104,8 +114,7 @@ TEST(LmdbEnv, MapGrowsWhetherOrNotTheSizeWasAnnounced) {
     const TempDir dir;
     const auto env = OpenEnv(Small(dir.path()));
     for (int i = 0; i < 100; ++i) {
-      const auto put =
-          Put(*env, Key(i), std::string(65536, 'a' + i % 26), announced);
+      const auto put = Put(*env, Key(i), std::string(65536, 'a' + i % 26), announced);
       ASSERT_TRUE(put) << i << put.error().message;
     }
     for (int i = 0; i < 100; ++i) {

@@ -122,7 +122,7 @@ TEST(LmdbImageStoreKill, AcknowledgedImagesSurviveAndAllAreWhole) {
   Heard heard;
   int cut_short = 0;
   int open_survived = 0;
-  for (int round = 0; round < 40; ++round) {
+  for (int round = 0; round < 25; ++round) {
     ASSERT_NO_FATAL_FAILURE(WriteAndKill(dir.path(), random, &heard));
     const auto store = LmdbImageStore::Open({.directory = dir.path()});
     ASSERT_TRUE(store) << store.error().message;
@@ -153,7 +153,7 @@ TEST(LmdbImageStoreKill, AcknowledgedImagesSurviveAndAllAreWhole) {
     heard = {found, found, {}};
   }
   EXPECT_GT(cut_short, 5);
-  std::printf("killed 40 times, %d inside a save, %d of those stored\n", cut_short, open_survived);
+  std::printf("killed 25 times, %d inside a save, %d of those stored\n", cut_short, open_survived);
 }
 
 }  // namespace
