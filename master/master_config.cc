@@ -22,7 +22,9 @@ void MasterConfig::Declare(base::ConfigFields& f) {
   f.Add("workers", &workers, {.min = 1, .max = 4096}, "workers");
   f.Add("epochs", &epochs, {.min = 1, .max = 1'000'000}, "how many times to read the data");
   f.Add("batch_size", &batch_size, {.min = 1, .max = 65'536}, "records of a gradient step");
-  f.Add("pipeline_depth", &pipeline_depth, {.min = 1, .max = 64}, "batches a worker has in flight");
+  f.Add("pull_ahead", &pull_ahead, {.min = 0, .max = 64},
+        "batches a worker pulls before an earlier one is pushed; faster, but they learn from older "
+        "weights");
   f.Add("seed", &seed, "what new rows start from");
   f.Add("partitions", &partitions, {.min = 1, .max = protocol::kMaxPartitions},
         "hash buckets of the key space; fixed when the cluster is created");
@@ -68,7 +70,7 @@ base::Result<MasterOptions> MasterConfig::Options() const {
                         protocol::LogPurpose::kEvaluate});
   }
   job.batch_size = batch_size;
-  job.pipeline_depth = pipeline_depth;
+  job.pull_ahead = pull_ahead;
   job.seed = seed;
   job.dead_letter_dir = absolute(dir) + "/dead-letter";
   options.partitions = partitions;

@@ -27,7 +27,7 @@ struct MasterConfig {
   uint32_t workers = 1;
   uint32_t epochs = 1;
   uint32_t batch_size = 512;
-  uint32_t pipeline_depth = 2;
+  uint32_t pull_ahead = 0;
   uint64_t seed = 1;
   uint32_t partitions = 256;
   std::chrono::milliseconds heartbeat{100};

@@ -119,12 +119,12 @@ struct JobSpec {
   std::map<std::string, std::string> model_config;
   std::vector<LogSpec> logs;
   uint32_t batch_size = 512;
-  uint32_t pipeline_depth = 2;
+  uint32_t pull_ahead = 0;  // batches pulled before an earlier one of the worker is pushed
   uint64_t seed = 1;
   std::string dead_letter_dir;
   static auto Fields(auto& self, auto&& f) {
     return f(self.name, self.model, self.model_config, self.logs, self.batch_size,
-             self.pipeline_depth, self.seed, self.dead_letter_dir);
+             self.pull_ahead, self.seed, self.dead_letter_dir);
   }
   bool operator==(const JobSpec&) const = default;
 };

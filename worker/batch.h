@@ -24,6 +24,7 @@ struct Batch {
   protocol::Span span;
   protocol::LogPurpose purpose = protocol::LogPurpose::kTrain;
   base::Result<> read;
+  bool pulled = false;  // counts against the pulls ahead
   stream::RecordBatch records;
   KeyDedup dedup;
   std::vector<KeyRouting> routings;            // per table

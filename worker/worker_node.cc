@@ -15,6 +15,13 @@ using base::Result;
 using protocol::LeaseEnd;
 using std::chrono::milliseconds;
 
+namespace {
+
+// Batches read before they are needed, so that reading and parsing overlap with the rest.
+constexpr uint32_t kReadAhead = 2;
+
+}  // namespace
+
 WorkerNode::WorkerNode(base::Runtime runtime, Session& session, LogOpener& opener,
                        DeadLetterSink& dead)
     : runtime_(runtime), session_(session), opener_(opener), dead_(dead) {
@@ -117,7 +124,7 @@ void WorkerNode::EndLease(LeaseEnd how) {
 }
 
 void WorkerNode::FillPipeline() {
-  while (lease_ && !giving_back_ && !drained_ && !failed_ && in_flight_ < job_.pipeline_depth &&
+  while (lease_ && !giving_back_ && !drained_ && !failed_ && in_flight_ < job_.pull_ahead + 1 + kReadAhead &&
          next_offset_ < lease_->span.end) {
     auto batch = free_.empty() ? std::make_shared<Batch>() : free_.back();
     if (!free_.empty()) free_.pop_back();
@@ -145,6 +152,26 @@ void WorkerNode::OnRead(const std::shared_ptr<Batch>& batch) {
     Fatal("log " + logs_.at(batch->log).spec.name + ": " + batch->read.error().message);
     return Retire(batch);
   }
+  ready_.push_back(batch);
+  StartPulls();
+}
+
+void WorkerNode::StartPulls() {
+  while (!ready_.empty() && (pulled_ <= job_.pull_ahead || failed_ || giving_back_)) {
+    const auto batch = std::move(ready_.front());
+    ready_.pop_front();
+    // What was only read has done nothing yet.
+    if (failed_ || giving_back_) {
+      Retire(batch);
+    } else {
+      PullBatch(batch);
+    }
+  }
+}
+
+void WorkerNode::PullBatch(const std::shared_ptr<Batch>& batch) {
+  ++pulled_;
+  batch->pulled = true;
   if (batch->records.rows == 0) return OnPulled(batch, {});
   std::vector<RoutedRows> rows;
   for (size_t t = 0; t < tables_.size(); ++t) {
@@ -221,8 +248,10 @@ void WorkerNode::CountValidation(const Batch& batch) {
 
 void WorkerNode::Retire(const std::shared_ptr<Batch>& batch) {
   --in_flight_;
+  if (std::exchange(batch->pulled, false)) --pulled_;
   free_.push_back(batch);
   FillPipeline();
+  StartPulls();
   MaybeEndLease();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // WorkerNode: the training loop of a worker, on top of a Session. Leases data shards, cuts them into
-// batches, and keeps a bounded number of them in flight: read and route (executor), pull, compute, push.
+// batches, and keeps a bounded number of them on their way: read and route ahead on the executor; pull,
+// compute, push, at most `pull_ahead` batches before the last one's push has ended.
 // One loop; owns logs, model and batches; borrows session and runtime. A job it cannot do is reported to
 // the master; a conflict or a timeout gives the lease back.
 #pragma once
@@ -65,6 +66,8 @@ class WorkerNode {
   void FillPipeline();
   void ReadBatch(std::shared_ptr<Batch> batch);
   void OnRead(const std::shared_ptr<Batch>& batch);
+  void StartPulls();
+  void PullBatch(const std::shared_ptr<Batch>& batch);
   void OnPulled(const std::shared_ptr<Batch>& batch, base::Result<> outcome);
   void ComputeBatch(const std::shared_ptr<Batch>& batch);
   void OnPushed(const std::shared_ptr<Batch>& batch, base::Result<PushResult> outcome);
@@ -84,7 +87,9 @@ class WorkerNode {
   std::vector<BatchTable> tables_;
   std::optional<protocol::Lease> lease_;
   protocol::Offset next_offset_ = 0;  // of the lease: what was not yet begun
-  uint32_t in_flight_ = 0;
+  uint32_t in_flight_ = 0;  // batches between the begin of their read and their end
+  uint32_t pulled_ = 0;     // of them: between the begin of their pull and their end
+  std::deque<std::shared_ptr<Batch>> ready_;  // read, not yet pulled
   std::vector<std::shared_ptr<Batch>> free_;
   protocol::ValidationHistogram predictions_;  // scratch
   bool asking_ = false;
