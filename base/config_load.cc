@@ -380,7 +380,8 @@ Result<LoadedConfig> LoadConfig(ConfigFields& fields, int argc, const char* cons
 }
 
 int ReportError(std::string_view program, const Error& error) {
-  fmt::print(stderr, "{}: {}\n", program, error.message);
+  const std::string line = fmt::format("{}: {}\n", program, error.message);
+  std::fputs(line.c_str(), stderr);
   return ExitCodeFor(error.code);
 }
 
