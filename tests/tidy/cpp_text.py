@@ -56,8 +56,9 @@ def functions(code):
     scopes = []  # "namespace", "type", "body", or the header that an initializer interrupts
     header_start = 0
     inside = 0  # how many bodies and initializers are open
-    for position, char in enumerate(code):
-        if char in ";" and not inside:
+    for match in re.finditer("[;{}]", code):
+        position, char = match.start(), match.group()
+        if char == ";" and not inside:
             header_start = position + 1
         elif char == "{":
             header = code[header_start:position].strip()
@@ -81,7 +82,7 @@ def functions(code):
                 inside -= 1
             if inside:
                 continue
-            following = code[position + 1:].lstrip()[:1]
+            following = re.compile(r"\s*(.?)").match(code, position + 1).group(1)
             if kind == "body" and following in tuple(",{)"):
                 continue  # it was a member initializer or a default argument: the header goes on
             if kind == "body" and "(" in code[header_before:start] and following != ";":

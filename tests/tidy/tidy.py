@@ -203,6 +203,16 @@ def check_form(file):
             yield Violation(file.path, number, "unfinished", f"'{found.group()}' names a debt")
 
 
+def words_of(cmake):
+    """The words of a CMakeLists.txt, with those that a foreach(VARIABLE ITEM..) makes."""
+    words = set(re.findall(r"[^\s()\"]+", cmake))
+    for variable, items in re.findall(r"\bforeach\(\s*(\w+)\s+([^)]*)\)", cmake):
+        for word in list(words):
+            if f"${{{variable}}}" in word:
+                words.update(word.replace(f"${{{variable}}}", item) for item in items.split())
+    return words
+
+
 def check_listed(file, cmake_words):
     """A .cc that no CMakeLists.txt at or above it names is never compiled."""
     if not file.path.endswith(".cc"):
@@ -219,7 +229,7 @@ def check_tree(root):
     files = collect(root)
     known = {file.path for file in files}
     cmake_words = {
-        os.path.dirname(file.path): set(re.findall(r"[^\s()\"]+", file.text))
+        os.path.dirname(file.path): words_of(file.text)
         for file in files if os.path.basename(file.path) == "CMakeLists.txt"
     }
     violations = []

@@ -150,7 +150,12 @@ class RuleTest(unittest.TestCase):
         self.tree.write("ps/sub/c.cc", LICENCE)
         self.tree.write("worker/model/d.cc", LICENCE)
         self.tree.write("worker/CMakeLists.txt", "freshet_library(m SOURCES model/d.cc)\n")
-        self.expect(("ps/b.cc", 1, "dead-file"), ("ps/sub/c.cc", 1, "dead-file"))
+        self.tree.write("tests/ps/a_test.cc", LICENCE)
+        self.tree.write("tests/ps/b_test.cc", LICENCE)
+        self.tree.write("tests/ps/CMakeLists.txt",
+                        "foreach(name a c)\n  freshet_test(${name} SOURCES ${name}_test.cc)\n")
+        self.expect(("ps/b.cc", 1, "dead-file"), ("ps/sub/c.cc", 1, "dead-file"),
+                    ("tests/ps/b_test.cc", 1, "dead-file"))
 
 
 class FunctionTest(unittest.TestCase):
