@@ -227,6 +227,25 @@ TEST(FileLogTest, LinesBeyondTheLimitAreDeadAndTheNextOneIsNot) {
   EXPECT_EQ(ReadAll(*fits).rows, 3u);
 }
 
+TEST(FileLogTest, AnyBytesAreRecordsOrDead) {
+  const TempDir dir;
+  base::Random random(3);
+  constexpr std::string_view kLikely = "01,,,\"\"\r\n\n..-ab \xC3\xA9\xFF";
+  for (int round = 0; round < 40; ++round) {
+    std::string text = Numbered(12000).substr(0, 70 << 10) + "\n";
+    for (int i = 0; i < 5000; ++i) {
+      const bool any = random.Chance(0.05);
+      text += any ? static_cast<char>(random.Below(256)) : kLikely[random.Below(kLikely.size())];
+    }
+    WriteText(dir / "data", text);
+    auto log = OpenLog(dir / "data", PlainSchema());
+    const auto newlines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
+    EXPECT_EQ(log->end(), newlines + (text.back() == '\n' ? 0 : 1));
+    const RecordBatch batch = ReadAll(*log);
+    EXPECT_EQ(batch.rows + batch.dead.size(), log->end());
+  }
+}
+
 TEST(FileLogTest, WhatCannotBeOpenedIsNamed) {
   const TempDir dir;
   base::Error error = OpenError(dir / "missing.csv", PlainSchema());
