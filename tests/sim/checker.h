@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checker: looks into the brains and the disks of a simulated cluster and judges: are the invariants
+// kept? It trusts nobody's word: rows are compared with the applied sets beside them and with the log.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tests/sim/sim_cluster.h"
+
+namespace freshet::sim {
+
+// The first violation ends a run: the invariant, and what was seen.
+using Violation = std::optional<std::string>;
+
+class Checker {
+ public:
+  explicit Checker(SimCluster& cluster);
+
+  // Cheap; between any two events.
+  Violation CheckProgress();
+  // Rows of everything that is served, against its applied sets (G1, I1).
+  Violation CheckRows() const;
+  // What the cluster must be when the job is completed and everything is served again.
+  Violation CheckEnd();
+  // True once the job is completed and every partition is served by its owner.
+  bool IsSettled() const;
+
+  // Asks the master for a checkpoint, as a user would; what was applied before it must be durable when
+  // it is answered.
+  void AskForCheckpoint();
+  uint64_t checkpoints_answered() const { return checkpoints_answered_; }
+
+ private:
+  struct AuditKey {
+    const SimLog* log = nullptr;
+    protocol::Key key = 0;
+    protocol::Span run;  // the offsets that share the row
+  };
+
+  Violation CheckDone(const master::MasterNode& master) const;
+  Violation CheckFloor(const master::MasterNode& master);
+  Violation CheckOwners() const;
+  Violation CheckPartition(const ps::Partition& partition, const std::string& where) const;
+  Violation CheckDurable(const master::MasterNode& master);
+  Violation CheckValidation(const master::MasterNode& master) const;
+  void OnCheckpointed(const std::map<uint16_t, protocol::AppliedSets>& before);
+
+  SimCluster& cluster_;
+  std::vector<const SimLog*> training_;
+  std::vector<std::vector<AuditKey>> audit_keys_;  // by partition
+  std::map<protocol::LogId, std::vector<uint64_t>> dead_before_;
+  std::map<protocol::LogId, protocol::Offset> floor_;  // the highest the master ever told
+  Violation late_;  // found by a callback
+  uint64_t checkpoints_answered_ = 0;
+};
+
+}  // namespace freshet::sim

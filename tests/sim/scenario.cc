@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/scenario.h"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <sstream>
+
+#include "base/random.h"
+
+namespace freshet::sim {
+
+using base::Duration;
+using base::Random;
+
+namespace {
+
+constexpr std::array<const char*, kFaults> kNames = {
+    "loss",      "duplicate", "delay",       "reorder",  "refuse", "kill_worker", "drain_worker",
+    "kill_ps",   "drain_ps",  "kill_master", "kill_all", "pause",  "cut",         "disk"};
+
+// The last fault of each level; a level has all before it too.
+struct Level {
+  const char* name;
+  Fault last;
+};
+constexpr std::array<Level, 4> kLevels = {{{"network", Fault::kRefuse},
+                                           {"workers", Fault::kDrainWorker},
+                                           {"servers", Fault::kDrainPs},
+                                           {"all", Fault::kDisk}}};
+
+Duration Between(Random& random, double low_ms, double high_ms) {
+  return Duration(static_cast<int64_t>(DrawLogUniform(random, low_ms, high_ms) * 1000));
+}
+
+uint32_t Range(Random& random, uint32_t low, uint32_t high) {
+  return low + static_cast<uint32_t>(random.Below(high - low + 1));
+}
+
+SimLog DrawLog(Random& random, uint16_t id, protocol::LogPurpose purpose) {
+  const bool trains = purpose == protocol::LogPurpose::kTrain;
+  SimLog log;
+  log.spec.log = protocol::LogId(id);
+  log.spec.name = fmt::format("log-{}", id);
+  log.spec.purpose = purpose;
+  log.end = Range(random, trains ? 200 : 20, trains ? 2500 : 200);
+  log.dead_rate = random.Chance(0.7) ? random.Uniform() * 0.05 : 0.3;
+  if (random.Chance(0.02)) log.dead_rate = 1.0;
+  log.seed = random.Next();
+  return log;
+}
+
+void DrawCluster(Random& random, Scenario* s) {
+  s->partitions = Range(random, 2, 9);
+  s->ps = Range(random, 1, std::min(3u, s->partitions));
+  s->workers = Range(random, 1, 4);
+  s->supervision = random.Chance(0.5) ? Supervision::kLauncher : Supervision::kOutside;
+  s->batch_size = Range(random, 8, 48);
+  s->pull_ahead = Range(random, 0, 3);
+  uint16_t id = 0;
+  const uint32_t logs = random.Chance(0.3) ? 2 : 1;
+  for (uint32_t i = 0; i < logs; ++i) {
+    s->logs.push_back(DrawLog(random, id++, protocol::LogPurpose::kTrain));
+  }
+  if (random.Chance(0.2)) s->logs.push_back(DrawLog(random, id, protocol::LogPurpose::kEvaluate));
+  s->heartbeat = Between(random, 30, 300);
+  s->node_timeout = s->heartbeat * 5 + Between(random, 100, 3000);
+  s->checkpoint_interval = Between(random, 50, 4000);
+  s->checkpoint_group_bytes = static_cast<uint64_t>(DrawLogUniform(random, 500, 100'000));
+  s->max_differences = Range(random, 0, 6);
+  s->restart_delay = Between(random, 10, 600);
+  if (random.Chance(0.3)) s->admin_interval = Between(random, 300, 5000);
+}
+
+Duration DrawInterval(Random& random, Fault fault) {
+  switch (fault) {
+    case Fault::kKillWorker:
+    case Fault::kKillPs: return Between(random, 150, 4000);
+    case Fault::kDrainWorker:
+    case Fault::kDrainPs:
+    case Fault::kKillMaster: return Between(random, 400, 8000);
+    case Fault::kKillAll: return Between(random, 800, 10'000);
+    case Fault::kPause:
+    case Fault::kCut: return Between(random, 150, 4000);
+    default: return Duration(1);  // not timed: only on or off
+  }
+}
+
+void DrawNetwork(Random& random, Scenario* s) {
+  NetworkTimes& net = s->network;
+  net.latency = Between(random, 0.5, 30);
+  net.in_order = !s->Has(Fault::kReorder);
+  if (s->Has(Fault::kLoss)) net.loss = DrawLogUniform(random, 0.001, 0.25);
+  if (s->Has(Fault::kRefuse)) net.refuse = DrawLogUniform(random, 0.001, 0.1);
+  if (s->Has(Fault::kDuplicate)) {
+    net.duplicate = DrawLogUniform(random, 0.005, 0.3);
+    net.duplicate_delay = Between(random, 1, 10'000);
+  }
+  if (s->Has(Fault::kDelay)) {
+    net.slow = DrawLogUniform(random, 0.001, 0.1);
+    net.slow_delay = Between(random, 50, 5000);
+  }
+}
+
+}  // namespace
+
+std::string FaultName(Fault fault) { return kNames[static_cast<size_t>(fault)]; }
+
+base::Result<FaultSet> ParseFaults(const std::string& text) {
+  FaultSet set;
+  std::istringstream in(text);
+  for (std::string word; std::getline(in, word, ',');) {
+    bool known = word == "none";
+    for (const Level& level : kLevels) {
+      if (word != level.name) continue;
+      known = true;
+      for (size_t f = 0; f <= static_cast<size_t>(level.last); ++f) set.Add(static_cast<Fault>(f));
+    }
+    for (size_t f = 0; f < kFaults; ++f) {
+      if (word != kNames[f]) continue;
+      known = true;
+      set.Add(static_cast<Fault>(f));
+    }
+    if (!known) {
+      return base::Fail(base::ErrorCode::kInvalidArgument,
+                        fmt::format("no fault is called '{}'; there are none, network, workers, "
+                                    "servers, all, {}",
+                                    word, fmt::join(kNames, ", ")));
+    }
+  }
+  return set;
+}
+
+NetworkTimes Scenario::CalmNetwork() const {
+  NetworkTimes calm;
+  calm.latency = network.latency;
+  calm.in_order = network.in_order;
+  return calm;
+}
+
+std::string Scenario::ToString() const {
+  std::string faults;
+  for (size_t f = 0; f < kFaults; ++f) {
+    if (Has(static_cast<Fault>(f))) faults += std::string(" ") + kNames[f];
+  }
+  return fmt::format(
+      "{} partitions, {} servers, {} workers, {} logs, batch {}, pull ahead {}, {}, heartbeat {} ms, "
+      "checkpoint {} ms, faults until {} ms:{}",
+      partitions, ps, workers, logs.size(), batch_size, pull_ahead,
+      supervision == Supervision::kLauncher ? "launcher" : "started from outside",
+      heartbeat.count() / 1000, checkpoint_interval.count() / 1000, faults_end.count() / 1000,
+      faults);
+}
+
+Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
+  Random random(base::Mix64(seed ^ 0xF2E54E7));
+  Scenario s;
+  s.seed = seed;
+  DrawCluster(random, &s);
+  for (size_t f = 0; f < kFaults; ++f) {
+    // Drawn for every kind, so that the rest of a seed stays when a kind is allowed or not.
+    const bool on = random.Chance(0.5);
+    const Duration interval = DrawInterval(random, static_cast<Fault>(f));
+    if (on && allowed.Has(static_cast<Fault>(f))) s.fault_interval[f] = interval;
+  }
+  DrawNetwork(random, &s);
+  s.work.typical = Between(random, 5, 150);
+  s.work.slow_chance = random.Chance(0.5) ? 0.05 : 0;
+  s.work.slow = Between(random, 100, 3000);
+  if (s.Has(Fault::kDisk)) {
+    s.disk.full = random.Chance(0.5) ? random.Uniform() * 0.5 : 0;
+    s.disk.write_fails = random.Chance(0.5) ? random.Uniform() * 0.1 : 0;
+    s.disk.read_fails = random.Chance(0.3) ? random.Uniform() * 0.05 : 0;
+  }
+  s.pause_time = Between(random, 50, 6000);
+  s.cut_time = Between(random, 50, 6000);
+  s.faults_end = Between(random, 1000, 20'000);
+  return s;
+}
+
+}  // namespace freshet::sim

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Scenario: everything that a seed decides before a run begins: the cluster's shape, its times, which
+// faults come and how often. Most seeds have only some kinds of faults, in very different rates, so that
+// together they reach what no average would.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "protocol/messages.h"
+#include "tests/sim/sim_log.h"
+#include "tests/sim/sim_network.h"
+#include "tests/sim/sim_process.h"
+#include "tests/sim/sim_stores.h"
+
+namespace freshet::sim {
+
+enum class Fault : uint8_t {
+  kLoss,
+  kDuplicate,
+  kDelay,
+  kReorder,
+  kRefuse,
+  kKillWorker,
+  kDrainWorker,
+  kKillPs,
+  kDrainPs,
+  kKillMaster,
+  kKillAll,
+  kPause,  // any process, for up to seconds: it is a zombie when it comes back
+  kCut,    // links between two nodes, both ways or one way
+  kDisk,   // full, or failing writes
+  kCount
+};
+constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);
+
+class FaultSet {
+ public:
+  void Add(Fault fault) { bits_ |= 1u << static_cast<uint32_t>(fault); }
+  bool Has(Fault fault) const { return (bits_ >> static_cast<uint32_t>(fault) & 1u) != 0; }
+
+ private:
+  uint32_t bits_ = 0;
+};
+
+// Names separated by commas: single faults ("loss"), or levels: none, network, workers, servers, all.
+base::Result<FaultSet> ParseFaults(const std::string& text);
+std::string FaultName(Fault fault);
+
+// Who starts processes: the master through its launcher (then they end with the master, as the local
+// launcher's children do), or somebody outside who restarts whatever ended.
+enum class Supervision : uint8_t { kLauncher, kOutside };
+
+struct Scenario {
+  uint64_t seed = 0;
+  uint32_t partitions = 0;
+  uint32_t ps = 0;
+  uint32_t workers = 0;
+  Supervision supervision = Supervision::kLauncher;
+  std::vector<SimLog> logs;
+  uint32_t batch_size = 0;
+  uint32_t pull_ahead = 0;
+  base::Duration heartbeat{};
+  base::Duration node_timeout{};
+  base::Duration checkpoint_interval{};
+  uint64_t checkpoint_group_bytes = 0;
+  uint32_t max_differences = 0;
+  base::Duration restart_delay{};  // mean
+  base::Duration admin_interval{};  // mean time between checkpoints asked for by hand; 0 = none
+
+  NetworkTimes network;
+  WorkTimes work;
+  DiskFaults disk;
+  // Mean time between two faults of a kind; 0 = none.
+  base::Duration fault_interval[kFaults] = {};
+  base::Duration pause_time{};  // mean
+  base::Duration cut_time{};    // mean
+  base::Duration faults_end{};
+
+  // Without faults, for what comes after faults_end.
+  NetworkTimes CalmNetwork() const;
+  bool Has(Fault fault) const {
+    return fault_interval[static_cast<size_t>(fault)] > base::Duration(0);
+  }
+  std::string ToString() const;
+};
+
+Scenario DrawScenario(uint64_t seed, const FaultSet& allowed);
+
+}  // namespace freshet::sim

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/sim_cluster.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "worker/client/session.h"
+#include "worker/worker_node.h"
+
+namespace freshet::sim {
+
+using base::Duration;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+
+constexpr const char* kMasterName = "master";
+constexpr const char* kMasterAddress = "sim://master/";
+
+}  // namespace
+
+class SimLauncher final : public master::Launcher {
+ public:
+  explicit SimLauncher(SimCluster& cluster) : cluster_(cluster) {}
+
+  base::Result<int64_t> Start(const master::NodeSpec& spec) override {
+    if (cluster_.IsAlive(spec.name)) {
+      return base::Fail(base::ErrorCode::kConflict, spec.name + " still runs");
+    }
+    return cluster_.Spawn(
+        spec.role == master::NodeRole::kPs ? NodeKind::kPs : NodeKind::kWorker, spec.name);
+  }
+  void Stop(const std::string& name, master::StopMode mode) override {
+    std::vector<int64_t> pids;
+    for (const auto& [pid, node] : cluster_.nodes_) {
+      if (node->process.name() == name) pids.push_back(pid);
+    }
+    for (const int64_t pid : pids) {
+      cluster_.scheduler().After(milliseconds(1), [cluster = &cluster_, pid, mode] {
+        mode == master::StopMode::kKill ? cluster->Kill(pid) : cluster->Drain(pid);
+      });
+    }
+  }
+  bool manages_processes() const override {
+    return cluster_.scenario().supervision == Supervision::kLauncher;
+  }
+
+ private:
+  SimCluster& cluster_;
+};
+
+class PsLife final : public SimNode {
+ public:
+  PsLife(SimCluster& cluster, const std::string& name, int64_t pid)
+      : SimNode(NodeKind::kPs, cluster.scheduler(), cluster.ProcessOptions(name, pid),
+                cluster.network(), fmt::format("sim://{}/{}", name, pid)),
+        store(cluster.disks_[name], cluster.chance().Next(), cluster.disk_faults_),
+        brain(Options(cluster.scenario(), name, pid, endpoint.address()), process.runtime(),
+              endpoint, store,
+              [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
+    endpoint.SetHandler(brain);
+  }
+  void Start() override { brain.Start(); }
+  void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+
+  SimImageStore store;
+  ps::PsNode brain;
+
+ private:
+  static ps::PsOptions Options(const Scenario& s, const std::string& name, int64_t pid,
+                               const std::string& address) {
+    ps::PsOptions options;
+    options.name = name;
+    options.address = address;
+    options.master = kMasterAddress;
+    options.pid = pid;
+    options.checkpoint.interval = s.checkpoint_interval;
+    options.checkpoint.group_bytes = s.checkpoint_group_bytes;
+    options.checkpoint.max_differences = s.max_differences;
+    options.memory_limit_bytes = 8u << 20;
+    return options;
+  }
+};
+
+class WorkerLife final : public SimNode {
+ public:
+  WorkerLife(SimCluster& cluster, const std::string& name, int64_t pid)
+      : SimNode(NodeKind::kWorker, cluster.scheduler(), cluster.ProcessOptions(name, pid),
+                cluster.network(), ""),
+        session(Options(cluster, name, pid), process.runtime(), endpoint),
+        brain(process.runtime(), session, cluster.logs_, dead) {
+    session.on_exit = [&cluster, pid](int code, const std::string& why) {
+      cluster.OnExit(pid, code, why);
+    };
+    endpoint.SetHandler(session);
+  }
+  void Start() override { brain.Start(); }
+  void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+
+  SimDeadLetters dead;
+  worker::Session session;
+  worker::WorkerNode brain;
+
+ private:
+  static worker::SessionOptions Options(const SimCluster& cluster, const std::string& name,
+                                        int64_t pid) {
+    worker::SessionOptions options;
+    options.name = cluster.unnamed_workers_ ? "" : name;
+    options.master = kMasterAddress;
+    options.pid = pid;
+    options.call_deadline = seconds(20);
+    options.attempt = milliseconds(300);
+    return options;
+  }
+};
+
+class MasterLife final : public SimNode {
+ public:
+  MasterLife(SimCluster& cluster, int64_t pid)
+      : SimNode(NodeKind::kMaster, cluster.scheduler(), cluster.ProcessOptions(kMasterName, pid),
+                cluster.network(), kMasterAddress),
+        store(cluster.master_cell_, cluster.chance().Next(), cluster.disk_faults_),
+        launcher(cluster),
+        brain(cluster.MasterSettings(), process.runtime(), endpoint, store, launcher, cluster.logs_,
+              [&cluster, pid](int code, const std::string& why) {
+                cluster.OnExit(pid, code, why);
+              }) {
+    endpoint.SetHandler(brain);
+    if (cluster.trace().events) {
+      brain.events().sink = [&cluster](const master::Event& event) {
+        cluster.Log(fmt::format("master: {} {} {}", event.kind, event.node, event.text));
+      };
+    }
+  }
+  void Start() override { brain.Start(); }
+  void Drain(std::function<void()> done) override { done(); }
+
+  SimStateStore store;
+  SimLauncher launcher;
+  master::MasterNode brain;
+};
+
+SimCluster::SimCluster(const Scenario& scenario, const Trace& trace)
+    : scenario_(scenario),
+      trace_(trace),
+      chance_(base::Mix64(scenario.seed ^ 0xC1A05)),
+      network_(scheduler_, base::Mix64(scenario.seed ^ 0x4E7), trace),
+      work_(scenario.work),
+      disk_faults_(scenario.disk),
+      logs_(scenario.logs) {
+  network_.times = scenario.network;
+  unnamed_workers_ = scenario.supervision == Supervision::kOutside && chance_.Chance(0.2);
+}
+
+SimCluster::~SimCluster() { nodes_.clear(); }
+
+void SimCluster::Start() {
+  Spawn(NodeKind::kMaster, kMasterName);
+  if (scenario_.supervision == Supervision::kLauncher) return;
+  for (uint32_t i = 0; i < scenario_.ps; ++i) Spawn(NodeKind::kPs, fmt::format("ps-{}", i));
+  for (uint32_t i = 0; i < scenario_.workers; ++i) {
+    Spawn(NodeKind::kWorker, fmt::format("worker-{}", i));
+  }
+}
+
+protocol::JobSpec SimCluster::Job() const {
+  protocol::JobSpec job;
+  job.name = "simulated";
+  job.model = "lr";
+  for (const SimLog& log : scenario_.logs) job.logs.push_back(log.spec);
+  job.batch_size = scenario_.batch_size;
+  job.pull_ahead = scenario_.pull_ahead;
+  job.seed = scenario_.seed;
+  return job;
+}
+
+master::MasterOptions SimCluster::MasterSettings() const {
+  master::MasterOptions options;
+  options.job = Job();
+  options.partitions = scenario_.partitions;
+  options.ps = scenario_.ps;
+  options.workers = scenario_.workers;
+  options.heartbeat = scenario_.heartbeat;
+  options.node_timeout = scenario_.node_timeout;
+  // How often a process may die is the seed's business.
+  options.max_quick_restarts = 16;
+  return options;
+}
+
+SimProcess::Options SimCluster::ProcessOptions(const std::string& name, int64_t pid) {
+  return {.name = name, .pid = pid, .seed = chance_.Next(), .work = &work_};
+}
+
+int64_t SimCluster::Spawn(NodeKind kind, const std::string& name) {
+  const int64_t pid = ++last_pid_;
+  starting_[pid] = {kind, name};
+  scheduler_.After(milliseconds(1) + DrawExponential(chance_, milliseconds(30)),
+                   [this, pid] { Launch(pid); });
+  return pid;
+}
+
+void SimCluster::Launch(int64_t pid) {
+  const auto starting = starting_.extract(pid);
+  if (starting.empty()) return;  // killed before its brain began
+  const auto& [kind, name] = starting.mapped();
+  Log(fmt::format("start {} pid {}", name, pid));
+  std::unique_ptr<SimNode>& node = nodes_[pid];
+  switch (kind) {
+    case NodeKind::kMaster: node = std::make_unique<MasterLife>(*this, pid); break;
+    case NodeKind::kPs: node = std::make_unique<PsLife>(*this, name, pid); break;
+    case NodeKind::kWorker: node = std::make_unique<WorkerLife>(*this, name, pid); break;
+  }
+  node->Start();
+}
+
+bool SimCluster::IsAlive(const std::string& name) const {
+  return std::any_of(nodes_.begin(), nodes_.end(),
+                     [&](const auto& entry) { return entry.second->process.name() == name; }) ||
+         std::any_of(starting_.begin(), starting_.end(),
+                     [&](const auto& entry) { return entry.second.name == name; });
+}
+
+void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
+  Log(fmt::format("pid {} leaves with code {}: {}", pid, code, why));
+  // The brain is on the stack; its process still lives for a moment.
+  scheduler_.After(Duration(static_cast<int64_t>(chance_.Below(5000))),
+                   [this, pid, code] { End(pid, fmt::format("exit {}", code), code); });
+}
+
+void SimCluster::Kill(int64_t pid) { End(pid, "signal 9", 137); }
+
+void SimCluster::KillAll() {
+  Log("kill everything");
+  std::vector<int64_t> pids;
+  for (const auto& [pid, node] : nodes_) {
+    if (node->kind != NodeKind::kMaster) pids.push_back(pid);
+  }
+  if (SimNode* master = master_node()) Kill(master->process.pid());
+  for (const int64_t pid : pids) Kill(pid);
+}
+
+void SimCluster::Drain(int64_t pid) {
+  SimNode* node = Find(pid);
+  if (node == nullptr) return;
+  Log(fmt::format("drain {} pid {}", node->process.name(), pid));
+  node->process.Post(Duration(0), [this, node, pid] {
+    node->Drain([this, pid] { OnExit(pid, 0, "drained"); });
+  });
+  // Whoever asked loses patience.
+  scheduler_.After(seconds(8), [this, pid] { Kill(pid); });
+}
+
+void SimCluster::End(int64_t pid, const std::string& how, int code) {
+  const auto starting = starting_.extract(pid);
+  if (!starting.empty()) return AfterEnd(starting.mapped(), pid, how, code);
+  auto node = nodes_.extract(pid);
+  if (node.empty()) return;
+  const Starting what{node.mapped()->kind, node.mapped()->process.name()};
+  Log(fmt::format("end of {} pid {}: {}", what.name, pid, how));
+  node.mapped().reset();
+  AfterEnd(what, pid, how, code);
+}
+
+void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code) {
+  const bool launcher = scenario_.supervision == Supervision::kLauncher;
+  if (launcher && what.kind == NodeKind::kMaster) {
+    // Its children end with it.
+    std::vector<int64_t> pids;
+    for (const auto& [child, node] : nodes_) pids.push_back(child);
+    for (const auto& [child, node] : starting_) pids.push_back(child);
+    for (const int64_t child : pids) End(child, "signal 9", 137);
+  }
+  if (!launcher || what.kind == NodeKind::kMaster) {
+    scheduler_.After(DrawExponential(chance_, scenario_.restart_delay), [this, what] {
+      if (!IsAlive(what.name)) Spawn(what.kind, what.name);
+    });
+    return;
+  }
+  if (SimNode* master = master_node()) {
+    const Duration later(static_cast<int64_t>(chance_.Below(5000)));
+    master->process.Post(later, [brain = this->master(), name = what.name, pid, how, code] {
+      brain->OnNodeExit({.name = name, .pid = pid, .how = how, .code = code});
+    });
+  }
+}
+
+SimNode* SimCluster::master_node() const {
+  for (const auto& [pid, node] : nodes_) {
+    if (node->kind == NodeKind::kMaster) return node.get();
+  }
+  return nullptr;
+}
+
+master::MasterNode* SimCluster::master() const {
+  SimNode* node = master_node();
+  return node == nullptr ? nullptr : &static_cast<MasterLife*>(node)->brain;
+}
+
+std::vector<SimCluster::Server> SimCluster::Servers() const {
+  std::vector<Server> servers;
+  for (const auto& [pid, node] : nodes_) {
+    if (node->kind != NodeKind::kPs) continue;
+    servers.push_back({node->process.name(), &static_cast<const PsLife*>(node.get())->brain});
+  }
+  return servers;
+}
+
+const ps::PsNode* SimCluster::FindServer(const std::string& name,
+                                         protocol::Incarnation incarnation) const {
+  for (const Server& server : Servers()) {
+    if (server.name == name && server.brain->incarnation() == incarnation) return server.brain;
+  }
+  return nullptr;
+}
+
+std::vector<int64_t> SimCluster::Pids(NodeKind kind) const {
+  std::vector<int64_t> pids;
+  for (const auto& [pid, node] : nodes_) {
+    if (node->kind == kind) pids.push_back(pid);
+  }
+  return pids;
+}
+
+SimNode* SimCluster::Find(int64_t pid) const {
+  const auto found = nodes_.find(pid);
+  return found == nodes_.end() ? nullptr : found->second.get();
+}
+
+std::vector<std::string> SimCluster::Names() const {
+  std::vector<std::string> names;
+  for (const auto& [pid, node] : nodes_) names.push_back(node->process.name());
+  return names;
+}
+
+void SimCluster::Calm() {
+  Log("no more faults");
+  network_.times = scenario_.CalmNetwork();
+  network_.HealAll();
+  work_.slow_chance = 0;
+  disk_faults_ = {};
+  for (const auto& [pid, node] : nodes_) node->process.Resume();
+}
+
+}  // namespace freshet::sim

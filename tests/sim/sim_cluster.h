@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// SimCluster: a whole cluster of real brains in one thread. Starts, kills, pauses and restarts simulated
+// processes; keeps what survives them. Decides nothing about faults and judges nothing.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "master/master_node.h"
+#include "ps/ps_node.h"
+#include "tests/sim/scenario.h"
+#include "tests/sim/scheduler.h"
+#include "tests/sim/sim_log.h"
+#include "tests/sim/sim_network.h"
+#include "tests/sim/sim_process.h"
+#include "tests/sim/sim_stores.h"
+#include "tests/sim/trace.h"
+
+namespace freshet::sim {
+
+enum class NodeKind : uint8_t { kMaster, kPs, kWorker };
+
+// One life of a process with its brain.
+class SimNode {
+ public:
+  SimNode(NodeKind kind, Scheduler& scheduler, SimProcess::Options options, SimNetwork& network,
+          std::string address)
+      : kind(kind),
+        process(scheduler, std::move(options)),
+        endpoint(network, process, std::move(address)) {}
+  virtual ~SimNode() = default;
+  virtual void Start() = 0;
+  // As SIGTERM asks it; `done` when it has left.
+  virtual void Drain(std::function<void()> done) = 0;
+
+  const NodeKind kind;
+  SimProcess process;
+  SimEndpoint endpoint;
+};
+
+class SimCluster {
+ public:
+  SimCluster(const Scenario& scenario, const Trace& trace);
+  ~SimCluster();
+
+  void Start();
+
+  // The brains that are alive; null when the master is down.
+  master::MasterNode* master() const;
+  SimNode* master_node() const;
+  struct Server {
+    std::string name;
+    const ps::PsNode* brain;
+  };
+  std::vector<Server> Servers() const;
+  // The live process that is this incarnation of a PS.
+  const ps::PsNode* FindServer(const std::string& name, protocol::Incarnation incarnation) const;
+  const SimDisk& disk(const std::string& name) { return disks_[name]; }
+
+  std::vector<int64_t> Pids(NodeKind kind) const;
+  SimNode* Find(int64_t pid) const;
+  std::vector<std::string> Names() const;
+  void Kill(int64_t pid);
+  void KillAll();
+  void Drain(int64_t pid);
+  // A second process of the same name, as an operator may start it while the first one hangs.
+  void StartTwin(const std::string& name) { Spawn(NodeKind::kWorker, name); }
+  // No more faults: everything works and nobody is paused from now on.
+  void Calm();
+
+  Scheduler& scheduler() { return scheduler_; }
+  SimNetwork& network() { return network_; }
+  base::Random& chance() { return chance_; }
+  const Scenario& scenario() const { return scenario_; }
+  const Trace& trace() const { return trace_; }
+  protocol::JobSpec Job() const;
+  void Log(const std::string& text) const { trace_.Event(scheduler_, text); }
+
+ private:
+  friend class SimLauncher;
+  friend class MasterLife;
+  friend class PsLife;
+  friend class WorkerLife;
+
+  struct Starting {
+    NodeKind kind = NodeKind::kPs;
+    std::string name;
+  };
+
+  int64_t Spawn(NodeKind kind, const std::string& name);
+  void Launch(int64_t pid);
+  bool IsAlive(const std::string& name) const;
+  // A brain asked for its own end.
+  void OnExit(int64_t pid, int code, const std::string& why);
+  void End(int64_t pid, const std::string& how, int code);
+  void AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code);
+  SimProcess::Options ProcessOptions(const std::string& name, int64_t pid);
+  master::MasterOptions MasterSettings() const;
+
+  const Scenario& scenario_;
+  const Trace& trace_;
+  Scheduler scheduler_;
+  base::Random chance_;
+  SimNetwork network_;
+  WorkTimes work_;
+  DiskFaults disk_faults_;
+  SimLogs logs_;
+  std::map<std::string, SimDisk> disks_;
+  SimStateStore::Cell master_cell_;
+  int64_t last_pid_ = 100;
+  std::map<int64_t, Starting> starting_;
+  std::map<int64_t, std::unique_ptr<SimNode>> nodes_;
+  bool unnamed_workers_ = false;
+};
+
+}  // namespace freshet::sim
