@@ -133,6 +133,7 @@ void MasterNode::CheckNodes() {
     if (node.state != "running" || now - node.last_heard < options_.node_timeout) continue;
     node.state = "lost";
     EndLeasesOf(node);
+    if (node.role == Role::kPs) recoveries_.OnDeath(name, now, records_done_);
     events_.Add("node_lost", name,
                 fmt::format("nothing heard for {:.1f} s", InSeconds(now - node.last_heard)));
   }
@@ -161,12 +162,29 @@ void MasterNode::SampleRates() {
   sampled_steps_ = steps;
 }
 
-uint64_t MasterNode::RecordsDone() const {
-  uint64_t records = 0;
+void MasterNode::CountRecords() {
+  if (!progress_->AllReported()) return;
+  records_done_ = 0;
   for (const auto& [id, log] : logs_) {
-    if (log.spec.purpose == LogPurpose::kTrain) records += progress_->Done(id).Count();
+    if (log.spec.purpose == LogPurpose::kTrain) records_done_ += progress_->Done(id).Count();
   }
-  return records;
+  for (const auto& caught_up : recoveries_.OnProgress(runtime_.clock.Now(), records_done_)) {
+    events_.Add("ps_caught_up", caught_up.ps,
+                fmt::format("{} records replayed, caught up after {} ms",
+                            caught_up.replayed_records, caught_up.milliseconds));
+  }
+}
+
+void MasterNode::NoteServing(const Node& node) {
+  if (!recoveries_.Watching(node.name)) return;
+  const auto index = state_.view.FindNode(node.name);
+  for (size_t p = 0; p < state_.view.places.size(); ++p) {
+    const bool own = index && state_.view.places[p].node == *index;
+    if (own && !progress_->Reported(protocol::PartitionId(static_cast<uint16_t>(p)))) return;
+  }
+  if (const auto after = recoveries_.OnServing(node.name, runtime_.clock.Now())) {
+    events_.Add("ps_serving", node.name, fmt::format("serving again after {} ms", *after));
+  }
 }
 
 uint64_t MasterNode::RecordsTotal() const {

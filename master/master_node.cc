@@ -199,6 +199,14 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     return ReplyError(from, envelope.request, ErrorCode::kConflict,
                       "the name " + request->name + " belongs to a node of another role");
   }
+  // A hello of a child that ended since may be late: it must not displace the one that runs.
+  const bool ended = launcher_.manages_processes() && known != nodes_.end() &&
+                     known->second.pid != 0 && known->second.pid != request->pid;
+  if (ended) {
+    return ReplyError(from, envelope.request, ErrorCode::kConflict,
+                      fmt::format("{} runs as process {}, not {}", request->name,
+                                  known->second.pid, request->pid));
+  }
   Node& node = nodes_[request->name];
   if (node.process != request->process || node.incarnation.value() == 0) {
     EndLeasesOf(node);
@@ -326,6 +334,8 @@ void MasterNode::OnPsHeartbeat(PeerId from, const Envelope& envelope, const Pack
                       heartbeat->durable[report.durable_index]);
     leases_->OnReport(report.partition);
   }
+  NoteServing(*node);
+  CountRecords();
   ReplyHeartbeat(from, envelope.request, heartbeat->view);
   AdvancePhase();
 }
@@ -412,6 +422,7 @@ void MasterNode::OnNodeExit(const NodeExit& exit) {
       node.quick_exits > options_.max_quick_restarts) {
     return Fail(fmt::format("{} cannot be kept running ({}): see its log", node.name, exit.how));
   }
+  if (node.role == Role::kPs) recoveries_.OnDeath(node.name, now, records_done_);
   ++node.restarts;
   node.state = "restarting";
   const auto delay = node.quick_exits == 0

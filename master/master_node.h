@@ -18,6 +18,7 @@
 #include "master/launcher.h"
 #include "master/lease_book.h"
 #include "master/progress_book.h"
+#include "master/recovery_watch.h"
 #include "master/validation_book.h"
 #include "protocol/codec.h"
 #include "transport/endpoint.h"
@@ -122,7 +123,8 @@ class MasterNode : public transport::PacketHandler {
   const std::optional<AuditResult>& final_audit() const { return final_audit_; }
   EventLog& events() { return events_; }
   const base::Clock& clock() const { return runtime_.clock; }
-  uint64_t RecordsDone() const;
+  // The last that is known while reports are missing.
+  uint64_t RecordsDone() const { return records_done_; }
   uint64_t RecordsTotal() const;
   uint64_t Steps() const;
   double records_per_sec() const { return records_per_sec_; }
@@ -172,6 +174,8 @@ class MasterNode : public transport::PacketHandler {
                                             const Node& worker);
   uint64_t LeaseRecords(const LogState& log, const Node& worker) const;
   void Tick();
+  void CountRecords();
+  void NoteServing(const Node& node);
   void CheckNodes();
   void SampleRates();
   void AdvancePhase();
@@ -204,6 +208,8 @@ class MasterNode : public transport::PacketHandler {
   std::map<protocol::LogId, LogState> logs_;
   std::unique_ptr<ProgressBook> progress_;
   std::unique_ptr<LeaseBook> leases_;
+  RecoveryWatch recoveries_;
+  uint64_t records_done_ = 0;
   ValidationBook training_;
   ValidationBook evaluation_;
   Phase phase_ = Phase::kStarting;

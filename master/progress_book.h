@@ -24,6 +24,9 @@ class ProgressBook {
 
   // Rule G15: unknown is not empty.
   bool AllReported() const { return reported_ == reports_.size(); }
+  bool Reported(protocol::PartitionId partition) const {
+    return reports_[partition.value()].reported;
+  }
   // Offsets in the applied set of every partition; empty while any report is missing.
   const protocol::SpanSet& Done(protocol::LogId log) const;
   // Lowest durable watermark of any partition; 0 while any report is missing.
