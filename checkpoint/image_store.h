@@ -30,6 +30,10 @@ class ImageStore {
   // checksum was verified. kNotFound: no image. kCorrupt: says what is damaged.
   virtual base::Result<std::vector<protocol::Image>> Load(protocol::PartitionId partition) = 0;
 
+  // After Load said kCorrupt: removes the first damaged image and those behind it, so that Load gives
+  // the older state before them, or kNotFound if not even the base is sound. Returns how many went.
+  virtual base::Result<uint32_t> Repair(protocol::PartitionId partition) = 0;
+
   // Durable when it returns. A whole image replaces what is there; a difference is appended iff its
   // base stamp is the stored stamp. kConflict, and nothing changes, unless the stamp is higher than
   // the stored one (G3) and the base fits. kResourceExhausted (disk full): nothing changed. kIo:

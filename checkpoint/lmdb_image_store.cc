@@ -351,7 +351,7 @@ Result<> LmdbImageStore::Remove(PartitionId partition, Tenure below) {
   });
 }
 
-Result<uint32_t> LmdbImageStore::CutToIntact(PartitionId partition) {
+Result<uint32_t> LmdbImageStore::Repair(PartitionId partition) {
   uint32_t lost = 0;
   const auto written = env_->Write(0, [&](LmdbTxn& txn) -> Result<> {
     const auto prefix = ReadPrefix(txn, partition, Keep::kNothing);

@@ -44,6 +44,7 @@ class LmdbImageStore final : public ImageStore {
 
   base::Result<std::vector<StoredImage>> List() override;
   base::Result<std::vector<protocol::Image>> Load(protocol::PartitionId partition) override;
+  base::Result<uint32_t> Repair(protocol::PartitionId partition) override;
   base::Result<> Save(const protocol::Image& image) override;
   base::Result<std::vector<char>> SaveAll(const std::vector<protocol::Image>& images) override;
   base::Result<> Remove(protocol::PartitionId partition, protocol::Tenure below) override;
@@ -55,9 +56,6 @@ class LmdbImageStore final : public ImageStore {
     std::string damage;                   // empty: nothing is lost
   };
   base::Result<IntactPrefix> LoadIntact(protocol::PartitionId partition);
-  // Removes the first damaged image and those after it, so that the partition can be saved again.
-  // Returns how many were removed.
-  base::Result<uint32_t> CutToIntact(protocol::PartitionId partition);
   // Reads and checks everything that is stored.
   base::Result<std::vector<Damage>> Verify();
 

@@ -20,6 +20,24 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using transport::PeerId;
 
+namespace {
+
+// The newest state that is whole. A damaged image is never served: the partition falls back to the state
+// before it, with the applied set that belongs to that, and the log gives the rest again.
+Result<std::vector<protocol::Image>> LoadSound(checkpoint::ImageStore& store,
+                                               PartitionId partition) {
+  auto images = store.Load(partition);
+  if (images || images.error().code != ErrorCode::kCorrupt) return images;
+  FRESHET_LOG_ERROR("damaged: {}", images.error().message);
+  const auto removed = store.Repair(partition);
+  if (!removed) return base::Fail(removed.error().code, removed.error().message);
+  FRESHET_LOG_ERROR("partition {} falls back by {} images; what they held is learnt again",
+                    partition.value(), *removed);
+  return store.Load(partition);
+}
+
+}  // namespace
+
 PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& endpoint,
                checkpoint::ImageStore& store, ExitHandler exit)
     : options_(std::move(options)),
@@ -163,7 +181,7 @@ void PsNode::LoadNext() {
   load_running_ = true;
   auto images = std::make_shared<Result<std::vector<protocol::Image>>>();
   runtime_.executor.Run(
-      [images, store = &store_, partition = partition] { *images = store->Load(partition); },
+      [images, store = &store_, partition = partition] { *images = LoadSound(*store, partition); },
       [this, images, partition = partition, tenure = tenure] {
         load_running_ = false;
         OnLoaded(partition, tenure, std::move(*images));

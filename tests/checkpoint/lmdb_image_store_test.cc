@@ -219,8 +219,8 @@ TEST(LmdbImageStore, DamagedBlockIsNamedAndNeverReturned) {
   EXPECT_EQ(intact->lost, 2u);
   EXPECT_EQ(intact->damage, loaded.error().message);
 
-  EXPECT_EQ(*store->CutToIntact(PartitionId(7)), 2u);
-  EXPECT_EQ(*store->CutToIntact(PartitionId(7)), 0u);
+  EXPECT_EQ(*store->Repair(PartitionId(7)), 2u);
+  EXPECT_EQ(*store->Repair(PartitionId(7)), 0u);
   const Image next = MakeImage({.partition = 7, .stamp = MakeStamp(2, 2), .base = MakeStamp(1, 2)});
   ASSERT_TRUE(store->Save(next));
   EXPECT_TRUE(Same(*store->Load(PartitionId(7)), {chain[0], chain[1], next}));
@@ -236,7 +236,7 @@ TEST(LmdbImageStore, WhollyDamagedPartitionCanBeCutAndSavedAgain) {
   ASSERT_TRUE(intact);
   EXPECT_TRUE(intact->images.empty());
   EXPECT_EQ(intact->lost, 1u);
-  EXPECT_EQ(*store->CutToIntact(PartitionId(7)), 1u);
+  EXPECT_EQ(*store->Repair(PartitionId(7)), 1u);
   EXPECT_EQ(store->Load(PartitionId(7)).error().code, ErrorCode::kNotFound);
   EXPECT_TRUE(store->Save(base));
 }

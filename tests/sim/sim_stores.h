@@ -34,6 +34,8 @@ class SimImageStore final : public checkpoint::ImageStore {
 
   base::Result<std::vector<checkpoint::StoredImage>> List() override;
   base::Result<std::vector<protocol::Image>> Load(protocol::PartitionId partition) override;
+  // Nothing is ever damaged here.
+  base::Result<uint32_t> Repair(protocol::PartitionId) override { return 0; }
   base::Result<> Save(const protocol::Image& image) override;
   base::Result<std::vector<char>> SaveAll(const std::vector<protocol::Image>& images) override;
   base::Result<> Remove(protocol::PartitionId partition, protocol::Tenure below) override;
