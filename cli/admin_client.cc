@@ -75,16 +75,6 @@ class Exchange {
   bool connected_ = false;
 };
 
-ErrorCode CodeByName(const std::string& name) {
-  for (const ErrorCode code :
-       {ErrorCode::kInvalidArgument, ErrorCode::kNotFound, ErrorCode::kConflict,
-        ErrorCode::kTimeout, ErrorCode::kUnreachable, ErrorCode::kCorrupt, ErrorCode::kIo,
-        ErrorCode::kUnavailable, ErrorCode::kResourceExhausted}) {
-    if (base::ErrorCodeName(code) == name) return code;
-  }
-  return ErrorCode::kFailed;
-}
-
 base::Result<Json> Interpret(const Answer& answer, const std::string& target) {
   Json body = Json::parse(answer.body, nullptr, false);
   if (answer.status == 200 && !body.is_discarded()) return body;
@@ -136,6 +126,16 @@ base::Result<Json> Ask(const Call& call) {
 }
 
 }  // namespace
+
+base::ErrorCode CodeByName(const std::string& name) {
+  for (const ErrorCode code :
+       {ErrorCode::kInvalidArgument, ErrorCode::kNotFound, ErrorCode::kConflict,
+        ErrorCode::kTimeout, ErrorCode::kUnreachable, ErrorCode::kCorrupt, ErrorCode::kIo,
+        ErrorCode::kUnavailable, ErrorCode::kResourceExhausted}) {
+    if (base::ErrorCodeName(code) == name) return code;
+  }
+  return ErrorCode::kFailed;
+}
 
 AdminClient::AdminClient(std::string cluster_dir)
     : cluster_dir_(std::move(cluster_dir)), socket_path_(cluster_dir_ + "/admin.sock") {}

@@ -11,6 +11,9 @@ namespace freshet::cli {
 
 inline constexpr std::chrono::milliseconds kAdminDeadline{10'000};
 
+// The code of that name, as the master writes it; kFailed if there is none.
+base::ErrorCode CodeByName(const std::string& name);
+
 // Asks the master of the cluster in a directory, over HTTP on its socket DIR/admin.sock; a connection
 // per call. Blocks until the answer or the deadline. Errors: kUnreachable if nobody answers there,
 // kTimeout, else what the master says.

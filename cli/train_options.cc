@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -40,6 +41,16 @@ base::Result<> ResolveFile(std::string& path, const char* flag) {
   const fs::path absolute = fs::absolute(path, error);
   if (!error) path = absolute.string();
   return {};
+}
+
+std::vector<std::string> SplitAtCommas(const std::string& text) {
+  std::vector<std::string> out;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find(',', begin), text.size());
+    out.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return out;
 }
 
 std::string Quoted(const std::string& text) {
@@ -98,12 +109,17 @@ base::Result<> TrainOptions::Resolve() {
 }
 
 std::vector<MasterSetting> MasterSettings(const TrainOptions& options) {
+  std::string model_config;
+  for (const std::string& part : SplitAtCommas(options.model_config)) {
+    model_config += (model_config.empty() ? "[" : ", ") + Quoted(part);
+  }
+  if (!model_config.empty()) model_config += "]";
   std::vector<MasterSetting> out = {
       {"job_name", Quoted(options.job_name)},
       {"data", Quoted(options.data)},
       {"schema", Quoted(options.schema)},
       {"model", Quoted(options.model)},
-      {"model_config", Quoted(options.model_config)},
+      {"model_config", model_config},
       {"ps", fmt::to_string(options.ps)},
       {"workers", fmt::to_string(options.workers)},
       {"epochs", fmt::to_string(options.epochs)},
@@ -113,7 +129,9 @@ std::vector<MasterSetting> MasterSettings(const TrainOptions& options) {
       {"partitions", fmt::to_string(options.partitions)},
       {"checkpoint_interval_ms", fmt::to_string(options.checkpoint_interval.count())},
   };
-  std::erase_if(out, [](const MasterSetting& setting) { return setting.yaml_value == "\"\""; });
+  std::erase_if(out, [](const MasterSetting& setting) {
+    return setting.yaml_value.empty() || setting.yaml_value == "\"\"";
+  });
   return out;
 }
 
@@ -127,10 +145,7 @@ std::string MasterYaml(const std::vector<MasterSetting>& settings) {
 
 base::Result<std::map<std::string, std::string>> ParseModelSettings(const std::string& text) {
   std::map<std::string, std::string> out;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find(',', begin), text.size());
-    const std::string part = text.substr(begin, end - begin);
-    begin = end + 1;
+  for (const std::string& part : SplitAtCommas(text)) {
     const size_t equals = part.find('=');
     if (equals == std::string::npos || equals == 0) {
       return base::Fail(ErrorCode::kInvalidArgument,

@@ -84,10 +84,12 @@ void TrainProgress::Say(const std::string& line) {
 
 void TrainProgress::ShowEvent(const Json& event) {
   const std::string node = TextAt(event, "node");
+  const std::string text = (node.empty() ? "" : node + ": ") + TextAt(event, "text");
   std::string kind = TextAt(event, "kind");
-  if (kind == "checkpoint") kind = "checkpoint saved";
+  // Its text begins with the word.
+  if (kind == "checkpoint") return Say(text);
   std::replace(kind.begin(), kind.end(), '_', ' ');
-  Say(fmt::format("{}  {}{}{}", kind, node, node.empty() ? "" : ": ", TextAt(event, "text")));
+  Say(kind + "  " + text);
 }
 
 void TrainProgress::End() {

@@ -21,6 +21,8 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPollInterval{200};
 constexpr milliseconds kStartDeadline{30'000};
 constexpr milliseconds kPollDeadline{5'000};
+// To hand over a wish whose answer is not waited for.
+constexpr milliseconds kAskDeadline{500};
 // A master that answers nothing for this long is given up.
 constexpr milliseconds kSilenceDeadline{30'000};
 constexpr milliseconds kSummaryDeadline{60'000};
@@ -28,8 +30,6 @@ constexpr milliseconds kSummaryDeadline{60'000};
 constexpr milliseconds kDrainDeadline{60'000};
 constexpr milliseconds kKillDeadline{10'000};
 constexpr size_t kTailLines = 15;
-
-bool Ended(const std::string& phase) { return phase == "completed" || phase == "failed"; }
 
 // The master reads its environment as well, which beats its file. What we decided stands in the file.
 void HideFromMaster(const std::vector<MasterSetting>& settings) {
@@ -73,21 +73,19 @@ TrainSession::Outcome TrainSession::Run() {
   Outcome outcome;
   const auto fail = [&](const base::Error& error) {
     progress_.End();
-    StopMaster();
     outcome.exit_code = stop_signal_ != 0 ? 128 + stop_signal_ : ReportError(error);
+    StopMaster();
     return outcome;
   };
   if (base::Result<> started = StartMaster(); !started) return fail(started.error());
   if (base::Result<> ready = AwaitSocket(); !ready) return fail(ready.error());
-  const base::Result<std::string> phase = FollowToEnd();
-  if (!phase) return fail(phase.error());
+  if (base::Result<> completed = FollowToEnd(); !completed) return fail(completed.error());
   base::Result<Json> summary = FetchSummary();
   if (!summary) return fail(summary.error());
   progress_.End();
   StopMaster();
   outcome.summary = std::move(*summary);
-  const bool ok = *phase == "completed" && TrueAt(At(outcome.summary, "audit"), "ok");
-  outcome.exit_code = ok ? 0 : 1;
+  outcome.exit_code = TrueAt(At(outcome.summary, "audit"), "ok") ? 0 : 1;
   return outcome;
 }
 
@@ -137,7 +135,7 @@ base::Result<> TrainSession::AwaitSocket() {
   return {};
 }
 
-base::Result<std::string> TrainSession::FollowToEnd() {
+base::Result<> TrainSession::FollowToEnd() {
   base::Instant last_answer = loop_.clock().Now();
   for (;;) {
     const base::Result<Json> status = client_.Get("/v1/status", kPollDeadline);
@@ -149,17 +147,14 @@ base::Result<std::string> TrainSession::FollowToEnd() {
       progress_.Show(*status, now);
       const Json& job = At(*status, "job");
       const std::string phase = TextAt(job, "phase");
+      if (phase == "completed") return {};
       if (phase == "failed") {
-        progress_.End();
-        progress_.Say("failed: " + TextAt(job, "error"));
+        return base::Fail(CodeByName(TextAt(job, "error_code")), TextAt(job, "error"));
       }
-      if (Ended(phase)) return phase;
     } else if (now - last_answer > kSilenceDeadline) {
       return tl::unexpected(WithLogTail(status.error()));
     }
-    if (base::Result<> woken = HandleWaking(Wait(kPollInterval)); !woken) {
-      return tl::unexpected(woken.error());
-    }
+    if (base::Result<> woken = HandleWaking(Wait(kPollInterval)); !woken) return woken;
   }
 }
 
@@ -189,14 +184,19 @@ base::Result<Json> TrainSession::FetchSummary() {
   }
 }
 
+bool TrainSession::AskToStop() const {
+  if (!answered_) return false;
+  // The answer comes when the cluster has drained; the exit tells that as well.
+  const base::Result<Json> stopped = client_.Post("/v1/stop", kAskDeadline);
+  return stopped || stopped.error().code == ErrorCode::kTimeout;
+}
+
 // Asks the master to drain and waits for its end; kills it when it takes too long or a second signal
 // comes.
 void TrainSession::StopMaster() {
   if (master_pid_ == 0 || master_exit_) return;
   if (stop_signal_ != 0) progress_.Say("draining; a second signal ends at once");
-  const bool asked = answered_ && client_.Post("/v1/stop", kPollDeadline).has_value();
-  // An error means that it is gone, which the wait below sees.
-  if (!asked) static_cast<void>(base::SignalProcess(master_pid_, SIGTERM));
+  if (!AskToStop()) static_cast<void>(base::SignalProcess(master_pid_, SIGTERM));
   if (AwaitMasterExit(kDrainDeadline)) return;
   progress_.Say("the master has not left; it is killed");
   static_cast<void>(base::SignalProcess(master_pid_, SIGKILL));

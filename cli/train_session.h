@@ -38,11 +38,12 @@ class TrainSession {
 
   base::Result<> StartMaster();
   base::Result<> AwaitSocket();
-  base::Result<std::string> FollowToEnd();
+  base::Result<> FollowToEnd();
   base::Result<Json> FetchSummary();
   base::Result<> HandleWaking(Woken woken);
   void FollowEvents();
   Woken Wait(std::chrono::milliseconds time);
+  bool AskToStop() const;
   void StopMaster();
   bool AwaitMasterExit(std::chrono::milliseconds time);
   void OnSignal(int signal);

@@ -102,7 +102,10 @@ class FakeMaster {
                 {"window_auc", done == 0 ? Json() : Json(0.7412)},
                 {"logloss", done == 0 ? Json() : Json(0.5123)},
                 {"dead_lettered", 0}};
-    if (failed_) job["error"] = "/data/x.csv line 7: not a number";
+    if (failed_) {
+      job["error"] = "/data/x.csv line 7: not a number";
+      job["error_code"] = "invalid argument";
+    }
     return {{"job", job},
             {"view", 1},
             {"nodes", nodes},
@@ -124,7 +127,7 @@ class FakeMaster {
                      {"unix_ms", 1'700'000'001'000},
                      {"kind", "checkpoint"},
                      {"node", ""},
-                     {"text", "256 partitions in 0.1 s"}});
+                     {"text", "checkpoint saved in 0.1 s, 2 servers"}});
     }
     return {{"events", all}};
   }

@@ -35,7 +35,7 @@ TEST_F(Train, SummaryIsDataOnStdoutAndProgressIsWordsOnStderr) {
   EXPECT_NE(result.err.find("records: 200000/200000  auc: 0.7412  loss: 0.5123\n"),
             std::string::npos)
       << result.err;
-  EXPECT_NE(result.err.find("checkpoint saved  256 partitions in 0.1 s\n"), std::string::npos);
+  EXPECT_NE(result.err.find("checkpoint saved in 0.1 s, 2 servers\n"), std::string::npos);
   EXPECT_NE(result.err.find("node exited  worker-0: pid 72: signal 9\n"), std::string::npos);
   EXPECT_NE(Requests().find("POST /v1/stop\n"), std::string::npos);
   EXPECT_FALSE(fs::exists(Path("run/admin.sock")));
@@ -57,7 +57,7 @@ TEST_F(Train, MasterIsToldEverythingInItsFile) {
   EXPECT_EQ(Run(CommandFixture::Train({"--ps", "2", "--workers", "3", "--epochs", "4",
                                        "--batch-size", "64", "--seed", "9", "--partitions", "16",
                                        "--checkpoint-interval-ms", "250", "--model-config",
-                                       "l2=0.1", "--eval-data", Path("ratings.csv")}))
+                                       "l2=0.1,optimizer=sgd", "--eval-data", Path("ratings.csv")}))
                 .code,
             0);
   EXPECT_EQ(ReadAll(Path("run/cluster.yaml")),
@@ -68,7 +68,7 @@ TEST_F(Train, MasterIsToldEverythingInItsFile) {
                 "\"\n"
                 "schema: \"movielens\"\n"
                 "model: \"lr\"\n"
-                "model_config: \"l2=0.1\"\n"
+                "model_config: [\"l2=0.1\", \"optimizer=sgd\"]\n"
                 "ps: 2\nworkers: 3\nepochs: 4\n"
                 "eval_data: \"" +
                 Path("ratings.csv") +
@@ -82,10 +82,11 @@ TEST_F(Train, FailedAuditIsCodeOne) {
   EXPECT_EQ(Json::parse(result.out)["audit"]["actual"], 199999);
 }
 
-TEST_F(Train, FailedJobIsCodeOneAndItsReasonIsSaid) {
+TEST_F(Train, FailedJobEndsWithItsCodeAndItsReason) {
   const CommandResult result = Run(CommandFixture::Train(), "fail");
-  EXPECT_EQ(result.code, 1);
-  EXPECT_NE(result.err.find("failed: /data/x.csv line 7: not a number\n"), std::string::npos)
+  EXPECT_EQ(result.code, 2);
+  EXPECT_EQ(result.out, "");
+  EXPECT_NE(result.err.find("freshet: /data/x.csv line 7: not a number\n"), std::string::npos)
       << result.err;
 }
 
