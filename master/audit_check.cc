@@ -57,13 +57,17 @@ class Checker {
     }
   }
 
+  void Missing(uint32_t partition) {
+    result_.missing = fmt::format("partition {} was not reported by its owner", partition);
+  }
+
   void Problem(std::string text) {
     failed_ = true;
     if (result_.problems.size() < kMaxProblems) result_.problems.push_back(std::move(text));
   }
 
   AuditResult Finish() {
-    result_.ok = !failed_;
+    result_.ok = !failed_ && result_.missing.empty();
     return std::move(result_);
   }
 
@@ -88,7 +92,7 @@ AuditResult CheckAudit(const protocol::View& view, const std::vector<LogId>& log
   for (uint32_t p = 0; p < view.partitions(); ++p) {
     const auto it = by_partition.find(static_cast<uint16_t>(p));
     if (it == by_partition.end()) {
-      checker.Problem(fmt::format("partition {} was not reported by its owner", p));
+      checker.Missing(p);
     } else {
       checker.Check(*it->second);
     }

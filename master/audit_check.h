@@ -17,6 +17,7 @@ struct AuditResult {
   uint64_t actual = 0;    // records that the rows hold
   uint64_t dead_lettered = 0;
   bool ok = false;
+  std::string missing;  // a partition that its owner did not report, for people; then ok is false
   std::vector<std::string> problems;  // at most a few, for people
 };
 

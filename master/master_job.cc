@@ -367,7 +367,11 @@ void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
         for (const auto& [id, log] : logs_) {
           if (log.spec.purpose == LogPurpose::kTrain) logs.push_back(id);
         }
-        done(CheckAudit(state_.view, logs, audits));
+        AuditResult result = CheckAudit(state_.view, logs, audits);
+        if (!result.missing.empty() && result.problems.empty()) {
+          return done(base::Fail(ErrorCode::kUnavailable, result.missing + "; try again"));
+        }
+        done(std::move(result));
       });
 }
 
