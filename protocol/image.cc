@@ -124,9 +124,8 @@ Result<BlockView> ReadBlock(const Buffer& block) {
                    std::to_string(header.rows) + " rows of " + std::to_string(header.row_floats) +
                    " floats");
   }
-  BlockView view{.table = TableId(header.table),
-                 .rows = header.rows,
-                 .row_floats = header.row_floats};
+  BlockView view{
+      .table = TableId(header.table), .rows = header.rows, .row_floats = header.row_floats};
   const std::byte* at = block.data() + sizeof header;
   view.keys = reinterpret_cast<const uint64_t*>(at);
   at += size_t{view.rows} * sizeof(uint64_t);

@@ -107,7 +107,8 @@ inline void FindForPull(Chunk& chunk, const Key* keys, size_t weight_bytes) {
 inline void FindOrCreateForPush(Chunk& chunk, const Key* keys, size_t row_bytes) {
   ForEachKey(chunk, [&](TableShard* shard, uint32_t i, uint32_t j) {
     RowHandle handle = shard->Find(chunk.home[j], keys[i]);
-    if (handle == 0) [[unlikely]] handle = shard->Create(keys[i]);
+    if (handle == 0) [[unlikely]]
+      handle = shard->Create(keys[i]);
     chunk.row[j] = shard->RowAt(handle);
     PrefetchLines<Access::kWrite>(chunk.row[j], row_bytes);
     Prefetch<Access::kWrite>(shard->MetaOf(chunk.row[j]));
@@ -170,8 +171,8 @@ void PushAll(const TableLayout& layout, std::span<const RowRun> runs, const Key*
 }
 
 uint64_t CountMissing(const TableShard& shard, std::span<const Key> keys) {
-  return static_cast<uint64_t>(std::count_if(
-      keys.begin(), keys.end(), [&shard](Key key) { return shard.Find(key) == 0; }));
+  return static_cast<uint64_t>(
+      std::count_if(keys.begin(), keys.end(), [&shard](Key key) { return shard.Find(key) == 0; }));
 }
 
 }  // namespace

@@ -18,7 +18,8 @@ class BlockWriter {
  public:
   BlockWriter(const TableLayout& layout, uint64_t rows, std::vector<Buffer>* blocks)
       : layout_(layout), left_(rows), blocks_(blocks) {
-    const uint64_t row_bytes = sizeof(uint64_t) + sizeof(uint32_t) + layout.row_floats * sizeof(float);
+    const uint64_t row_bytes =
+        sizeof(uint64_t) + sizeof(uint32_t) + layout.row_floats * sizeof(float);
     // Room for the header and the padding of the counts.
     const uint64_t space = protocol::kBlockTargetBytes - protocol::kBlockHeaderBytes - 8;
     block_rows_ = std::max<uint64_t>(1, space / row_bytes);
@@ -63,7 +64,8 @@ class BlockWriter {
       std::memcpy(to, rows, count * row_bytes);
       return;
     }
-    for (uint32_t i = 0; i < count; ++i) std::memcpy(to + i * row_bytes, rows + i * stride, row_bytes);
+    for (uint32_t i = 0; i < count; ++i)
+      std::memcpy(to + i * row_bytes, rows + i * stride, row_bytes);
   }
 
   const TableLayout& layout_;
@@ -131,7 +133,8 @@ base::Result<std::vector<BlockView>> ReadBlocks(const protocol::Image& image,
     views.push_back(*view);
   }
   if (rows != image.header.rows) {
-    return Fail(ErrorCode::kCorrupt, "image holds " + std::to_string(rows) + " rows, its header says " +
+    return Fail(ErrorCode::kCorrupt, "image holds " + std::to_string(rows) +
+                                         " rows, its header says " +
                                          std::to_string(image.header.rows));
   }
   return views;

@@ -13,21 +13,42 @@ namespace {
 using protocol::OptimizerKind;
 using Coefficients = Optimizer::Coefficients;
 
-// Beyond this step Adam's corrections are computed, not looked up.
-constexpr uint32_t kAdamTableSteps = 4096;
+// Adam's corrections fall to 1 and then stay there. They are looked up until then, or for so many steps.
+constexpr uint32_t kMaxAdamSteps = 1 << 15;
 
-float AdamCorrection(float beta, uint32_t step) {
+float FirstCorrection(float beta, uint32_t step) {
   return static_cast<float>(1.0 / (1.0 - std::pow(static_cast<double>(beta), step)));
 }
 
+float SecondCorrection(float beta, uint32_t step) {
+  return static_cast<float>(1.0 / std::sqrt(1.0 - std::pow(static_cast<double>(beta), step)));
+}
+
+using Correction = float (*)(float beta, uint32_t step);
+
+std::vector<float> TabulateCorrections(Correction correction, float beta) {
+  std::vector<float> table = {1.0f};  // step 0 does not happen
+  do {
+    table.push_back(correction(beta, static_cast<uint32_t>(table.size())));
+  } while (table.back() != 1.0f && table.size() < kMaxAdamSteps);
+  return table;
+}
+
+inline float LookUpCorrection(const std::vector<float>& table, Correction correction, float beta,
+                              uint32_t step) {
+  if (step < table.size()) return table[step];
+  return table.back() == 1.0f ? 1.0f : correction(beta, step);
+}
+
 // Each rule updates one row of `dim` floats; `state` begins behind the weights. The compiler turns the
-// loops into vector code; the arrays never overlap.
+// loops into vector code, for which it must not unroll the short ones first; the arrays never overlap.
 
 struct Sgd {
   static void Row(const Coefficients& c, uint32_t dim, float* __restrict w, float*,
                   const float* __restrict gradient) {
     const float lr = c.spec.learning_rate;
     const float l2 = c.spec.l2;
+#pragma GCC unroll 1
     for (uint32_t j = 0; j < dim; ++j) w[j] -= lr * (gradient[j] + l2 * w[j]);
   }
 };
@@ -38,6 +59,7 @@ struct Momentum {
     const float lr = c.spec.learning_rate;
     const float l2 = c.spec.l2;
     const float momentum = c.spec.momentum;
+#pragma GCC unroll 1
     for (uint32_t j = 0; j < dim; ++j) {
       const float velocity = momentum * v[j] + (gradient[j] + l2 * w[j]);
       v[j] = velocity;
@@ -52,6 +74,7 @@ struct Adagrad {
     const float lr = c.spec.learning_rate;
     const float l2 = c.spec.l2;
     const float epsilon = c.spec.epsilon;
+#pragma GCC unroll 1
     for (uint32_t j = 0; j < dim; ++j) {
       const float g = gradient[j] + l2 * w[j];
       const float sum = n[j] + g * g;
@@ -68,6 +91,7 @@ struct Rmsprop {
     const float l2 = c.spec.l2;
     const float epsilon = c.spec.epsilon;
     const float decay = c.spec.decay;
+#pragma GCC unroll 1
     for (uint32_t j = 0; j < dim; ++j) {
       const float g = gradient[j] + l2 * w[j];
       const float mean = decay * s[j] + (1.0f - decay) * g * g;
@@ -78,23 +102,22 @@ struct Rmsprop {
 };
 
 struct Adam {
-  static void Row(const Coefficients& c, uint32_t dim, float* __restrict w,
-                  float* __restrict state, const float* __restrict gradient) {
+  static void Row(const Coefficients& c, uint32_t dim, float* __restrict w, float* __restrict state,
+                  const float* __restrict gradient) {
     float* __restrict m = state;
     float* __restrict v = state + dim;
     uint32_t step;
     std::memcpy(&step, state + 2 * dim, sizeof step);
     step += step < UINT32_MAX ? 1 : 0;
     std::memcpy(state + 2 * dim, &step, sizeof step);
-    const bool known = step < kAdamTableSteps;
-    const float first = known ? c.adam_first[step] : AdamCorrection(c.spec.beta1, step);
-    const float second =
-        known ? c.adam_second[step] : std::sqrt(AdamCorrection(c.spec.beta2, step));
+    const float first = LookUpCorrection(c.adam_first, FirstCorrection, c.spec.beta1, step);
+    const float second = LookUpCorrection(c.adam_second, SecondCorrection, c.spec.beta2, step);
     const float rate = c.spec.learning_rate * first;
     const float l2 = c.spec.l2;
     const float epsilon = c.spec.epsilon;
     const float beta1 = c.spec.beta1;
     const float beta2 = c.spec.beta2;
+#pragma GCC unroll 1
     for (uint32_t j = 0; j < dim; ++j) {
       const float g = gradient[j] + l2 * w[j];
       const float mean = beta1 * m[j] + (1.0f - beta1) * g;
@@ -109,8 +132,8 @@ struct Adam {
 // `kSquareRoot`: the usual lr_power of -0.5, without calls of pow.
 template <bool kSquareRoot>
 struct Ftrl {
-  static void Row(const Coefficients& c, uint32_t dim, float* __restrict w,
-                  float* __restrict state, const float* __restrict gradient) {
+  static void Row(const Coefficients& c, uint32_t dim, float* __restrict w, float* __restrict state,
+                  const float* __restrict gradient) {
     float* __restrict z = state;
     float* __restrict n = state + dim;
     const float alpha = c.spec.learning_rate;
@@ -118,6 +141,7 @@ struct Ftrl {
     const float beta = c.spec.ftrl_beta;
     const float l1 = c.spec.l1;
     const float l2 = c.spec.l2;
+#pragma GCC unroll 1
     for (uint32_t j = 0; j < dim; ++j) {
       const float g = gradient[j];
       const float sum = n[j] + g * g;
@@ -190,12 +214,8 @@ Optimizer::Optimizer(const protocol::OptimizerSpec& spec, uint32_t dim) : dim_(d
       break;
     case OptimizerKind::kAdam:
       kernel_ = ChooseKernel<Adam>(dim);
-      coefficients_.adam_first.resize(kAdamTableSteps, 1.0f);
-      coefficients_.adam_second.resize(kAdamTableSteps, 1.0f);
-      for (uint32_t step = 1; step < kAdamTableSteps; ++step) {
-        coefficients_.adam_first[step] = AdamCorrection(spec.beta1, step);
-        coefficients_.adam_second[step] = std::sqrt(AdamCorrection(spec.beta2, step));
-      }
+      coefficients_.adam_first = TabulateCorrections(FirstCorrection, spec.beta1);
+      coefficients_.adam_second = TabulateCorrections(SecondCorrection, spec.beta2);
       break;
   }
   CHECK(kernel_ != nullptr);

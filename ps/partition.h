@@ -25,7 +25,8 @@ class Partition {
   // Where the table's rows of this partition are; nullptr if the table is not in the TableSet.
   TableShard* Shard(protocol::TableId table) {
     const size_t index = table.value();
-    if (index < shards_.size() && shards_[index] != nullptr) [[likely]] return shards_[index].get();
+    if (index < shards_.size() && shards_[index] != nullptr) [[likely]]
+      return shards_[index].get();
     return AddShard(table);
   }
 

@@ -94,13 +94,13 @@ void RowArena::Free(std::byte* block, size_t bytes) {
 
 size_t RowArena::TouchAhead(size_t step_bytes) {
   if (base_ == nullptr) return 0;
-  const uint64_t ahead =
-      std::min(options_.touch_ahead_bytes, options_.limit_bytes - used_bytes_);
-  const uint64_t target = std::min(range_bytes_, high_water_ + ahead) / kHugePageBytes * kHugePageBytes;
+  const uint64_t ahead = std::min(options_.touch_ahead_bytes, options_.limit_bytes - used_bytes_);
+  const uint64_t target =
+      std::min(range_bytes_, high_water_ + ahead) / kHugePageBytes * kHugePageBytes;
   if (touched_ >= target) return 0;
-  const size_t step = std::min<uint64_t>(std::max<uint64_t>(step_bytes, kHugePageBytes) /
-                                             kHugePageBytes * kHugePageBytes,
-                                         target - touched_);
+  const size_t step = std::min<uint64_t>(
+      std::max<uint64_t>(step_bytes, kHugePageBytes) / kHugePageBytes * kHugePageBytes,
+      target - touched_);
 #ifdef MADV_POPULATE_WRITE
   // Leaves the content alone, so rows below the high-water mark are safe. Kernels before 5.14 refuse.
   (void)madvise(base_ + touched_, step, MADV_POPULATE_WRITE);

@@ -41,9 +41,8 @@ void FillNormal(uint64_t row_seed, uint32_t begin, uint32_t end, float scale, fl
   constexpr float kStep = 9.3441e-06f;
   const float step = scale * kStep;
   for (uint32_t j = begin; j < end; ++j) {
-    const uint32_t sum =
-        SumOf16BitLanes(Bits(row_seed, 2 * uint64_t{j})) +
-        SumOf16BitLanes(Bits(row_seed, 2 * uint64_t{j} + 1));
+    const uint32_t sum = SumOf16BitLanes(Bits(row_seed, 2 * uint64_t{j})) +
+                         SumOf16BitLanes(Bits(row_seed, 2 * uint64_t{j} + 1));
     const int32_t value = 2 * static_cast<int32_t>(sum) - 8 * 0xFFFF;
     weights[j] = static_cast<float>(value) * step;
   }
@@ -65,9 +64,8 @@ RowInit::RowInit(const protocol::TableSchema& schema, uint64_t seed)
   for (const InitSpec& spec : schema.init) {
     if (spec.kind != InitKind::kZero && spec.scale > 0) specs_.push_back(spec);
   }
-  std::sort(specs_.begin(), specs_.end(), [](const InitSpec& a, const InitSpec& b) {
-    return a.begin_float < b.begin_float;
-  });
+  std::sort(specs_.begin(), specs_.end(),
+            [](const InitSpec& a, const InitSpec& b) { return a.begin_float < b.begin_float; });
 }
 
 void RowInit::Fill(protocol::Key key, float* weights) const {

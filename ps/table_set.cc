@@ -16,7 +16,9 @@ using base::ErrorCode;
 constexpr uint32_t kLineBytes = 64;
 constexpr uint32_t kUsualBlockBytes = 64 * 1024;
 
-constexpr uint32_t RoundUp(uint32_t bytes, uint32_t step) { return (bytes + step - 1) / step * step; }
+constexpr uint32_t RoundUp(uint32_t bytes, uint32_t step) {
+  return (bytes + step - 1) / step * step;
+}
 
 // Rows that begin on a cache line cost one load less; that is worth up to a quarter of the memory. A row
 // of less than a line must at least not lie across two.
@@ -45,8 +47,8 @@ base::Result<> TableSet::Add(const protocol::Table& table) {
   }
   if (const TableLayout* known = Find(table.id); known != nullptr) {
     if (known->schema == table.schema) return {};
-    return base::Fail(ErrorCode::kConflict, "table id " + std::to_string(index) +
-                                                " is taken by '" + known->schema.name + "'");
+    return base::Fail(ErrorCode::kConflict, "table id " + std::to_string(index) + " is taken by '" +
+                                                known->schema.name + "'");
   }
   auto layout = std::make_unique<TableLayout>();
   layout->id = table.id;
@@ -57,8 +59,7 @@ base::Result<> TableSet::Add(const protocol::Table& table) {
   layout->row_floats = table.schema.dim + protocol::StateFloats(table.schema);
   layout->stride_bytes = StrideFor(layout->row_floats * sizeof(float));
   const auto slot_bytes = static_cast<uint32_t>(layout->stride_bytes + sizeof(RowMeta));
-  layout->min_block_bytes =
-      std::max<uint32_t>(RowArena::kMinBlockBytes, std::bit_ceil(slot_bytes));
+  layout->min_block_bytes = std::max<uint32_t>(RowArena::kMinBlockBytes, std::bit_ceil(slot_bytes));
   // A few rows at least, so that little is left over at a block's end.
   layout->max_block_bytes = std::max(kUsualBlockBytes, std::bit_ceil(8 * slot_bytes));
   if (layouts_.size() <= index) layouts_.resize(index + 1);

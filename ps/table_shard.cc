@@ -35,8 +35,7 @@ TableShard::TableShard(const TableLayout& layout, RowArena& arena)
 TableShard::~TableShard() {
   for (std::byte* block : blocks_) arena_.Free(block, block_bytes_);
   if (index_rows_ != 0) {
-    arena_.Free(reinterpret_cast<std::byte*>(Buckets()),
-                (bucket_mask_ + 1) * sizeof(IndexBucket));
+    arena_.Free(reinterpret_cast<std::byte*>(Buckets()), (bucket_mask_ + 1) * sizeof(IndexBucket));
   }
 }
 

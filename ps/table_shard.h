@@ -45,7 +45,9 @@ class TableShard {
   const IndexBucket* HomeOf(protocol::Key key) const;
   // The row of `key` or 0; `home` is its HomeOf.
   RowHandle Find(const IndexBucket* home, protocol::Key key) const;
-  std::byte* RowAt(RowHandle handle) const { return base_ + size_t{handle} * RowArena::kHandleStep; }
+  std::byte* RowAt(RowHandle handle) const {
+    return base_ + size_t{handle} * RowArena::kHandleStep;
+  }
   RowMeta* MetaOf(std::byte* row) const;
 
   RowHandle Find(protocol::Key key) const { return Find(HomeOf(key), key); }
@@ -117,7 +119,8 @@ inline RowHandle TableShard::Find(const IndexBucket* home, protocol::Key key) co
     for (uint32_t i = 0; i < IndexBucket::kEntries; ++i) {
       found |= bucket->keys[i] == key ? bucket->handles[i] : 0;
     }
-    if (found != 0 || bucket->overflow == 0) [[likely]] return found;
+    if (found != 0 || bucket->overflow == 0) [[likely]]
+      return found;
     bucket = buckets_ + ((static_cast<uint64_t>(bucket - buckets_) + 1) & bucket_mask_);
   }
 }

@@ -45,17 +45,16 @@ TEST(ImageHeader, ComesBackAsItWas) {
 
 // Format 1, byte for byte: images of earlier versions must stay readable.
 TEST(ImageHeader, ReadsTheBytesOfFormat1) {
-  const uint8_t bytes[] = {
-      'F', 'R', 'I', '1', 1, 0, 9, 0,            // magic, format, partition
-      3,   0,   0,   0,   0, 0, 0, 0,            // tenure
-      8,   0,   0,   0,   0, 0, 0, 0,            // version
-      0,   0,   0,   0,   0, 0, 0, 0,            // base tenure
-      0,   0,   0,   0,   0, 0, 0, 0,            // base version
-      2,   1,   0,   0,   0, 0, 0, 0,            // rows
-      1,   0,   0,   0,                          // logs
-      4,   0,   1,   0,   0, 0,                  // log, spans
-      0,   0,   0,   0,   0, 0, 0, 0,            // begin
-      16,  0,   0,   0,   0, 0, 0, 0};           // end
+  const uint8_t bytes[] = {'F', 'R', 'I', '1', 1, 0, 9, 0,   // magic, format, partition
+                           3,   0,   0,   0,   0, 0, 0, 0,   // tenure
+                           8,   0,   0,   0,   0, 0, 0, 0,   // version
+                           0,   0,   0,   0,   0, 0, 0, 0,   // base tenure
+                           0,   0,   0,   0,   0, 0, 0, 0,   // base version
+                           2,   1,   0,   0,   0, 0, 0, 0,   // rows
+                           1,   0,   0,   0,                 // logs
+                           4,   0,   1,   0,   0, 0,         // log, spans
+                           0,   0,   0,   0,   0, 0, 0, 0,   // begin
+                           16,  0,   0,   0,   0, 0, 0, 0};  // end
   const auto header = DecodeImageHeader(Buffer::Copy(std::as_bytes(std::span(bytes))));
   ASSERT_TRUE(header);
   EXPECT_EQ(header->partition.value(), 9);
@@ -132,11 +131,11 @@ TEST(Block, RefusesWhatItsHeaderDoesNotSay) {
     return ReadBlock(bytes);
   };
   EXPECT_TRUE(with(0, kBlockMagic));
-  EXPECT_FALSE(with(0, 0));            // magic
-  EXPECT_FALSE(with(6, 1));            // reserved (and rows)
-  EXPECT_FALSE(with(8, 0));            // no rows
-  EXPECT_FALSE(with(8, UINT32_MAX));   // more than 2^32 bytes of rows
-  EXPECT_FALSE(with(12, 0));           // no floats
+  EXPECT_FALSE(with(0, 0));           // magic
+  EXPECT_FALSE(with(6, 1));           // reserved (and rows)
+  EXPECT_FALSE(with(8, 0));           // no rows
+  EXPECT_FALSE(with(8, UINT32_MAX));  // more than 2^32 bytes of rows
+  EXPECT_FALSE(with(12, 0));          // no floats
   EXPECT_FALSE(with(12, UINT32_MAX));
   EXPECT_FALSE(with(16 + 5 * 12, 1));  // padding
 }
@@ -151,8 +150,8 @@ TEST(Block, RandomDamageNeverReadsOutside) {
     }
     const auto view = ReadBlock(bytes);
     if (!view) continue;
-    const auto* end = reinterpret_cast<const std::byte*>(
-        view->values + uint64_t{view->rows} * view->row_floats);
+    const auto* end =
+        reinterpret_cast<const std::byte*>(view->values + uint64_t{view->rows} * view->row_floats);
     ASSERT_EQ(end, bytes.data() + bytes.size());
   }
 }

@@ -55,9 +55,8 @@ TEST(ValidateTable, NamesTheBadField) {
   ExpectRefused(Sparse(), "dense_rows", [](auto& s) { s.dense_rows = 1; });
   ExpectRefused(Dense(), "dense_rows", [](auto& s) { s.dense_rows = 0; });
   ExpectRefused(Dense(), "dense_rows", [](auto& s) { s.dense_rows = UINT64_MAX; });
-  ExpectRefused(Sparse(), "optimizer", [](auto& s) {
-    s.optimizer.kind = static_cast<OptimizerKind>(0);
-  });
+  ExpectRefused(Sparse(), "optimizer",
+                [](auto& s) { s.optimizer.kind = static_cast<OptimizerKind>(0); });
   ExpectRefused(Sparse(), "learning_rate", [](auto& s) { s.optimizer.learning_rate = 0; });
   ExpectRefused(Sparse(), "learning_rate", [](auto& s) { s.optimizer.learning_rate = NAN; });
   ExpectRefused(Sparse(), "momentum", [](auto& s) { s.optimizer.momentum = 1.0f; });
@@ -126,7 +125,8 @@ TEST(PartitionOf, StaysWhatItWas) {
 TEST(PartitionOf, SpreadsNeighbouringKeysEvenly) {
   constexpr uint32_t kPartitions = 100;
   std::vector<int> count(kPartitions);
-  for (Key key = 0; key < 100'000; ++key) ++count[PartitionOf(TableId(1), key, kPartitions).value()];
+  for (Key key = 0; key < 100'000; ++key)
+    ++count[PartitionOf(TableId(1), key, kPartitions).value()];
   for (const int c : count) {
     EXPECT_GT(c, 1000 - 200);
     EXPECT_LT(c, 1000 + 200);

@@ -92,7 +92,6 @@ TEST(Optimizer, AdamCorrectsItsBiasByTheRowsOwnStep) {
   spec.epsilon = 1e-8f;
   RowOf r(spec, {1.0f});
   double w = 1.0, m = 0, v = 0;
-  // Across the end of the table of corrections.
   for (int t = 1; t <= 5000; ++t) {
     const double g = t % 3 == 0 ? -0.5 : 0.25 * (t % 7);
     r.Push({static_cast<float>(g)});
@@ -109,6 +108,27 @@ TEST(Optimizer, AdamCorrectsItsBiasByTheRowsOwnStep) {
   uint32_t step;
   std::memcpy(&step, &r.row[3], sizeof step);
   EXPECT_EQ(step, 5000u);
+}
+
+// Looked up, saturated at 1, or computed: the correction is always that of the step.
+TEST(Optimizer, AdamContinuesFromAnyStep) {
+  for (const float beta2 : {0.9f, 0.999f, 0.99999f}) {
+    OptimizerSpec spec = Spec(OptimizerKind::kAdam);
+    spec.beta2 = beta2;
+    for (const uint32_t step : {1u, 99u, 4096u, 32766u, 32767u, 40'000u, 3'000'000u}) {
+      RowOf r(spec, {0.0f});
+      r.row[1] = 0.5f;
+      r.row[2] = 0.25f;
+      const uint32_t before = step - 1;
+      std::memcpy(&r.row[3], &before, sizeof before);
+      r.Push({0.3f});
+      const double m = 0.9f * 0.5 + (1 - double{0.9f}) * 0.3;
+      const double v = beta2 * 0.25 + (1 - double{beta2}) * 0.09;
+      const double first = m / (1 - std::pow(double{0.9f}, step));
+      const double second = v / (1 - std::pow(double{beta2}, step));
+      EXPECT_NEAR(r.row[0] / (-0.1 * first / std::sqrt(second)), 1.0, 1e-5) << beta2 << " " << step;
+    }
+  }
 }
 
 TEST(Optimizer, FirstAdamStepIsTheLearningRate) {
@@ -181,7 +201,8 @@ TEST(Optimizer, EveryColumnIsTreatedAlikeInEveryDimension) {
     for (const uint32_t dim : {1u, 2u, 3u, 7u, 8u, 16u, 17u, 31u, 32u, 64u, 100u}) {
       RowOf r(spec, std::vector<float>(dim, 0.7f));
       for (const float g : {0.5f, -1.0f, 0.25f}) r.Push(std::vector<float>(dim, g));
-      for (uint32_t j = 0; j < dim; ++j) ASSERT_NEAR(r.row[j], one.row[0], 1e-6) << kind << " " << dim;
+      for (uint32_t j = 0; j < dim; ++j)
+        ASSERT_NEAR(r.row[j], one.row[0], 1e-6) << kind << " " << dim;
     }
   }
 }

@@ -32,7 +32,8 @@ class PartitionTest : public ::testing::Test {
   PartitionTest() {
     tables_.set_seed(5);
     for (uint16_t kind = 1; kind <= 7; ++kind) {
-      EXPECT_TRUE(tables_.Add(MakeTable(kind, kind == 7 ? 8 : 5, static_cast<OptimizerKind>(kind))));
+      EXPECT_TRUE(
+          tables_.Add(MakeTable(kind, kind == 7 ? 8 : 5, static_cast<OptimizerKind>(kind))));
     }
     EXPECT_TRUE(tables_.Add(MakeTable(9, 16, OptimizerKind::kAdagrad)));
   }

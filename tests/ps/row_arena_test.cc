@@ -61,8 +61,7 @@ TEST(RowArena, LiveBlocksNeverOverlap) {
       ASSERT_TRUE(fresh);
       const auto after = std::next(at);
       ASSERT_TRUE(after == live.end() || block + bytes <= after->first);
-      ASSERT_TRUE(at == live.begin() ||
-                  std::prev(at)->first + std::prev(at)->second <= block);
+      ASSERT_TRUE(at == live.begin() || std::prev(at)->first + std::prev(at)->second <= block);
     } else {
       auto at = std::next(live.begin(), static_cast<ptrdiff_t>(random.Below(live.size())));
       arena.Free(at->first, at->second);

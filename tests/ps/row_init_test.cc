@@ -30,14 +30,14 @@ std::vector<float> Row(const TableSchema& schema, uint64_t seed, protocol::Key k
 // Computed apart, by another program. A replay on any machine must give these bits.
 TEST(RowInit, UniformStaysWhatItWas) {
   const auto row = Row(Schema("embedding", 4, {{InitKind::kUniform, 0.05f, 0, 4}}), 7, 123456789);
-  EXPECT_EQ(row, (std::vector<float>{0x1.ca5d34p-8f, -0x1.a563f4p-6f, -0x1.791d26p-5f,
-                                     -0x1.984deep-5f}));
+  EXPECT_EQ(
+      row, (std::vector<float>{0x1.ca5d34p-8f, -0x1.a563f4p-6f, -0x1.791d26p-5f, -0x1.984deep-5f}));
 }
 
 TEST(RowInit, NormalStaysWhatItWas) {
   const auto row = Row(Schema("embedding", 4, {{InitKind::kNormal, 0.01f, 0, 4}}), 7, 123456789);
-  EXPECT_EQ(row, (std::vector<float>{0x1.407964p-7f, 0x1.07ed70p-7f, 0x1.0f6084p-6f,
-                                     -0x1.40cc7ap-7f}));
+  EXPECT_EQ(row,
+            (std::vector<float>{0x1.407964p-7f, 0x1.07ed70p-7f, 0x1.0f6084p-6f, -0x1.40cc7ap-7f}));
 }
 
 TEST(RowInit, DependsOnSeedTableAndKeyOnly) {
@@ -49,8 +49,10 @@ TEST(RowInit, DependsOnSeedTableAndKeyOnly) {
 }
 
 TEST(RowInit, SparseEntriesCoverTheirColumnsAndTheRestIsZero) {
-  const auto row = Row(Schema("a", 6, {{InitKind::kUniform, 1.0f, 4, 5}, {InitKind::kZero, 0, 5, 6},
-                                       {InitKind::kNormal, 1.0f, 1, 3}}),
+  const auto row = Row(Schema("a", 6,
+                              {{InitKind::kUniform, 1.0f, 4, 5},
+                               {InitKind::kZero, 0, 5, 6},
+                               {InitKind::kNormal, 1.0f, 1, 3}}),
                        1, 1);
   EXPECT_EQ(row[0], 0.0f);
   EXPECT_NE(row[1], 0.0f);
@@ -62,7 +64,8 @@ TEST(RowInit, SparseEntriesCoverTheirColumnsAndTheRestIsZero) {
 
 TEST(RowInit, DenseEntriesArePositionsInTheTensor) {
   // Rows of 4: the first entry ends inside row 1, the second begins in row 1 and ends inside row 3.
-  auto schema = Schema("tower", 4, {{InitKind::kUniform, 1.0f, 0, 6}, {InitKind::kUniform, 1e-3f, 7, 13}});
+  auto schema =
+      Schema("tower", 4, {{InitKind::kUniform, 1.0f, 0, 6}, {InitKind::kUniform, 1e-3f, 7, 13}});
   schema.kind = TableKind::kDense;
   schema.dense_rows = 5;
   std::vector<float> tensor;
