@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the transport costs beside a bare TCP connection. One server process and one client process over
-// loopback; the client keeps `depth` requests in flight. Shapes: pull (32 KiB of keys -> 256 KiB of
-// values), push (288 KiB -> 64 B), ping (64 B -> 64 B). Every sender writes and every receiver reads
-// all array bytes. Contenders take turns in each round; ratios are per round, against tcp/sleep. On a
-// machine with neighbours look at the best rate, the least CPU and the least p50.
+// What the transport costs beside a bare TCP connection. One server process and one client process
+// over loopback; the client keeps `depth` requests in flight. Shapes: pull (32 KiB of keys -> 256
+// KiB of values), push (288 KiB -> 64 B), ping (64 B -> 64 B). Every sender writes and every
+// receiver reads all array bytes. Contenders take turns in each round; ratios are per round,
+// against tcp/sleep. On a machine with neighbours look at the best rate, the least CPU and the
+// least p50.
 //   transport_bench [--rounds N] [--requests N] [--shape pull|push|ping] [--only SUBSTRING]
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -112,7 +113,8 @@ class Meter {
     const auto n = static_cast<double>(latencies_.size());
     const double seconds = Now() - start_;
     std::sort(latencies_.begin(), latencies_.end());
-    return {n / seconds, latencies_[latencies_.size() / 2], latencies_[latencies_.size() * 99 / 100],
+    return {n / seconds, latencies_[latencies_.size() / 2],
+            latencies_[latencies_.size() * 99 / 100],
             (SecondsOf(CLOCK_PROCESS_CPUTIME_ID) - client_cpu_) * 1e6 / n,
             (SecondsOf(server_clock_) - server_cpu_) * 1e6 / n};
   }
@@ -305,9 +307,8 @@ Measured RunOnce(const Shape& shape, const Contender& contender, int depth) {
   int ports[2];
   int results[2];
   CHECK(pipe(ports) == 0 && pipe(results) == 0);
-  const pid_t server = Fork([&] {
-    (contender.raw_tcp ? TcpServer : ZmqServer)(shape, contender, ports[1]);
-  });
+  const pid_t server =
+      Fork([&] { (contender.raw_tcp ? TcpServer : ZmqServer)(shape, contender, ports[1]); });
   int port = 0;
   CHECK(read(ports[0], &port, sizeof port) == sizeof port);
   const pid_t client = Fork([&] {
@@ -329,9 +330,9 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-void Report(const Shape& shape, int depth, const std::string& name, const std::vector<Measured>& runs,
-            const std::vector<double>& ratios) {
-  const auto all = [&](double Measured::* field) {
+void Report(const Shape& shape, int depth, const std::string& name,
+            const std::vector<Measured>& runs, const std::vector<double>& ratios) {
+  const auto all = [&](double Measured::*field) {
     std::vector<double> values;
     for (const Measured& run : runs) values.push_back(run.*field);
     return values;
@@ -342,10 +343,10 @@ void Report(const Shape& shape, int depth, const std::string& name, const std::v
   const std::vector<double> rates = all(&Measured::requests_per_sec);
   const double best = *std::max_element(rates.begin(), rates.end());
   const double bytes = static_cast<double>(shape.request_bytes + shape.reply_bytes);
-  fmt::print("{:5} {:5} {:21} {:8.0f} {:8.0f} {:6.2f} {:7.1f} {:7.1f} {:7.1f} {:7.1f}   ", shape.name,
-             depth, name, Median(rates), best, best * bytes / 1e9, least(all(&Measured::p50_us)),
-             Median(all(&Measured::p99_us)), least(all(&Measured::client_cpu_us)),
-             least(all(&Measured::server_cpu_us)));
+  fmt::print("{:5} {:5} {:21} {:8.0f} {:8.0f} {:6.2f} {:7.1f} {:7.1f} {:7.1f} {:7.1f}   ",
+             shape.name, depth, name, Median(rates), best, best * bytes / 1e9,
+             least(all(&Measured::p50_us)), Median(all(&Measured::p99_us)),
+             least(all(&Measured::client_cpu_us)), least(all(&Measured::server_cpu_us)));
   fmt::print("{:.2f} {:.2f} {:.2f}\n", least(ratios), Median(ratios),
              *std::max_element(ratios.begin(), ratios.end()));
   std::fflush(stdout);
@@ -395,11 +396,16 @@ int Main(int argc, char** argv) {
   std::erase_if(contenders, [&](const Contender& contender) {
     return !contender.raw_tcp && contender.name.find(flags["--only"]) == std::string::npos;
   });
-  fmt::print("shape depth contender              med req/s max req/s max GB/s min p50 med p99 min CPU us a "
-             "request (client, server)   ratio min med max\n");
+  fmt::print(
+      "                                  req/s             GB/s   p50 us  p99 us  CPU us a "
+      "request\n"
+      "shape depth contender            median     best   best   least  median  client  server   "
+      "ratio: min median max\n");
   for (const Shape& shape : shapes) {
     if (!flags["--shape"].empty() && flags["--shape"] != shape.name) continue;
-    for (const int depth : {1, 2, 4}) Compare(shape, depth, std::stoi(flags["--rounds"]), contenders);
+    for (const int depth : {1, 2, 4}) {
+      Compare(shape, depth, std::stoi(flags["--rounds"]), contenders);
+    }
   }
   return 0;
 }

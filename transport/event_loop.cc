@@ -198,12 +198,12 @@ void EventLoop::RunPosted() {
   }
   for (const auto& callback : batch) callback();
   stats_.posted_run += batch.size();
-  // Post wakes the loop only when it finds the queue empty, so what is left needs a wake-up of ours.
+  // Post wakes the loop only when it finds the queue empty, so what is left needs a wake-up of
+  // ours.
   if (left) Wake(wake_fd_);
 }
 
-std::optional<base::Duration> EventLoop::PollTimeout(
-    std::optional<base::Instant> deadline) const {
+std::optional<base::Duration> EventLoop::PollTimeout(std::optional<base::Instant> deadline) const {
   constexpr base::Duration kNow(0);
   if (!unchecked_.empty() || stop_.load(std::memory_order_relaxed)) return kNow;
   std::optional<base::Instant> wake = timers_->NextDue();

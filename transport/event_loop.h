@@ -23,8 +23,9 @@ class TimerQueue;
 
 struct EventLoopOptions {
   // How long the loop looks again and again after its last event before it sleeps. A sleeping core
-  // wakes slowly, so 50 us shorten round trips where every loop and every ZeroMQ thread has a core of
-  // its own; with fewer cores spinning takes them from those who have the work, and costs threefold.
+  // wakes slowly, so 50 us shorten round trips where every loop and every ZeroMQ thread has a core
+  // of its own; with fewer cores spinning takes them from those who have the work, and costs
+  // threefold.
   base::Duration spin = base::Duration(0);
   // Callbacks posted and not yet run; Post fails beyond it.
   size_t max_posted = 65536;
@@ -41,8 +42,9 @@ struct EventLoopStats {
 
 // One thread's events: timers, ZeroMQ sockets, file descriptors and callbacks from other threads.
 // Everything but Post and Stop belongs to the thread in Run (before Run: to the one that builds).
-// All callbacks run on that thread, one at a time; they must not block. Each pass gives every source
-// a bounded turn, so none starves another. Whoever watches something unwatches it before it goes.
+// All callbacks run on that thread, one at a time; they must not block. Each pass gives every
+// source a bounded turn, so none starves another. Whoever watches something unwatches it before it
+// goes.
 class EventLoop final : public base::Timers {
  public:
   explicit EventLoop(EventLoopOptions options = {});
@@ -63,7 +65,8 @@ class EventLoop final : public base::Timers {
   void Run();
   // Any thread; the pass under way ends first.
   void Stop();
-  // Until `condition`, looked at once per pass, holds; false when `limit` passed or Stop came first.
+  // Until `condition`, looked at once per pass, holds; false when `limit` passed or Stop came
+  // first.
   bool RunUntil(const std::function<bool()>& condition, base::Duration limit);
 
   // Calls `on_readable` whenever `fd` can be read or has an error; it must read it or unwatch it.
@@ -72,8 +75,8 @@ class EventLoop final : public base::Timers {
   void UnwatchFd(int fd);
 
   enum class Drained { kAll, kMore };
-  // Calls `on_ready` when the ZeroMQ socket may have messages. It takes a bounded burst: kAll only after
-  // the socket said that there is nothing left.
+  // Calls `on_ready` when the ZeroMQ socket may have messages. It takes a bounded burst: kAll only
+  // after the socket said that there is nothing left.
   void WatchSocket(void* zmq_socket, std::function<Drained()> on_ready);
   void UnwatchSocket(const void* zmq_socket);
   // To be called after every send on a watched socket: sending may swallow the sign that a message

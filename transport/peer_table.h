@@ -19,8 +19,8 @@ class PeerIds {
   PeerId last_{};
 };
 
-// The peers that connected to us, by routing id. Bounded: the one silent for longest is forgotten, and
-// gets a new id when it speaks again.
+// The peers that connected to us, by routing id. Bounded: the one silent for longest is forgotten,
+// and gets a new id when it speaks again.
 class PeerTable {
  public:
   PeerTable(PeerIds& ids, size_t capacity) : ids_(ids), capacity_(capacity) {}

@@ -10,10 +10,10 @@ namespace freshet::transport {
 
 class EventLoop;
 
-// Turns signals into callbacks on the loop. It blocks them in the calling thread, so make it first in
-// main, before any other thread starts: threads inherit the mask. So do child processes through fork
-// and exec: a launcher has to restore original_mask() in the child. Several arrivals of one signal
-// may be delivered once (SIGCHLD: reap in a loop). Restores the mask when it goes.
+// Turns signals into callbacks on the loop. It blocks them in the calling thread, so make it first
+// in main, before any other thread starts: threads inherit the mask. So do child processes through
+// fork and exec: a launcher has to restore original_mask() in the child. Several arrivals of one
+// signal may be delivered once (SIGCHLD: reap in a loop). Restores the mask when it goes.
 class SignalWatcher {
  public:
   SignalWatcher(EventLoop& loop, std::initializer_list<int> signals,

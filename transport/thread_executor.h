@@ -22,14 +22,14 @@ struct ThreadExecutorOptions {
 
 struct ThreadExecutorStats {
   uint64_t finished = 0;
-  size_t queued = 0;          // waiting or running now
+  size_t queued = 0;  // waiting or running now
   size_t highest_queued = 0;
   uint64_t blocked_runs = 0;  // how often Run had to wait for room
 };
 
-// Background work of one loop on one thread of its own, in order. Run and Shutdown belong to the loop
-// thread; `work` runs on the executor's thread, `done` on the loop. The loop must outlive it. Signals
-// that are blocked when it is made stay blocked in its thread.
+// Background work of one loop on one thread of its own, in order. Run and Shutdown belong to the
+// loop thread; `work` runs on the executor's thread, `done` on the loop. The loop must outlive it.
+// Signals that are blocked when it is made stay blocked in its thread.
 class ThreadExecutor final : public base::Executor {
  public:
   explicit ThreadExecutor(EventLoop& loop, ThreadExecutorOptions options = {});

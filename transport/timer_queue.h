@@ -11,8 +11,9 @@
 
 namespace freshet::transport {
 
-// Pending timers in the order they are due; equal times run in the order they were set. Knows no clock.
-// One thread. A callback may set and cancel timers; those it sets run in a later RunDue at the earliest.
+// Pending timers in the order they are due; equal times run in the order they were set. Knows no
+// clock. One thread. A callback may set and cancel timers; those it sets run in a later RunDue at
+// the earliest.
 class TimerQueue {
  public:
   base::TimerId Add(base::Instant due, std::function<void()> callback);

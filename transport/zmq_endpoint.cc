@@ -39,8 +39,8 @@ void Configure(void* socket, int type, const ZmqEndpointOptions& options) {
     SetOption(socket, ZMQ_RCVBUF, options.socket_buffer_bytes);
   }
   if (type == ZMQ_ROUTER) {
-    // Without it packets for a full or unknown peer vanish. No routing ids are set anywhere: the ROUTER
-    // then gives every connection a fresh one, which no peer can take from another.
+    // Without it packets for a full or unknown peer vanish. No routing ids are set anywhere: the
+    // ROUTER then gives every connection a fresh one, which no peer can take from another.
     SetOption(socket, ZMQ_ROUTER_MANDATORY, 1);
     // A whole cluster connects at once; whoever finds the default of 100 full waits a second.
     SetOption(socket, ZMQ_BACKLOG, 1024);
@@ -80,7 +80,8 @@ struct ZmqEndpoint::Context {
     CHECK(handle != nullptr);
     CHECK(zmq_ctx_set(handle, ZMQ_IO_THREADS, options.io_threads) == 0);
     // One more for the ROUTER, and some that are closed and still being reaped.
-    CHECK(zmq_ctx_set(handle, ZMQ_MAX_SOCKETS, static_cast<int>(options.max_connections) + 64) == 0);
+    CHECK(zmq_ctx_set(handle, ZMQ_MAX_SOCKETS, static_cast<int>(options.max_connections) + 64) ==
+          0);
   }
   ~Context() {
     while (zmq_ctx_term(handle) != 0 && errno == EINTR) {
@@ -130,9 +131,9 @@ base::Result<std::shared_ptr<ZmqEndpoint::Socket>> ZmqEndpoint::OpenSocket(
   }
   void* handle = zmq_socket(context_->handle, type);
   if (handle == nullptr) {
-    return Fail(ErrorCode::kResourceExhausted,
-                fmt::format("no more sockets ({}): raise the limit of open files",
-                            zmq_strerror(errno)));
+    return Fail(
+        ErrorCode::kResourceExhausted,
+        fmt::format("no more sockets ({}): raise the limit of open files", zmq_strerror(errno)));
   }
   auto socket = std::make_shared<Socket>(loop_, handle, type);
   Configure(handle, type, options_);
@@ -228,8 +229,7 @@ base::Result<> ZmqEndpoint::Send(PeerId peer, protocol::Packet packet) {
     case SendOutcome::kFull:
       ++stats_.refused_full;
       return Fail(ErrorCode::kUnavailable, "the peer is not connected yet or its queue is full");
-    case SendOutcome::kUnreachable:
-      break;
+    case SendOutcome::kUnreachable: break;
   }
   // Its routing id ended with its connection and never comes back.
   incoming_.Forget(peer);

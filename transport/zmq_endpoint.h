@@ -37,8 +37,9 @@ struct ZmqEndpointOptions {
   std::chrono::milliseconds heartbeat_timeout{3000};
   std::chrono::milliseconds handshake_timeout{2000};
   std::chrono::milliseconds connect_timeout{2000};
+  // A peer that restarts is found again within reconnect_max.
   std::chrono::milliseconds reconnect_min{20};
-  std::chrono::milliseconds reconnect_max{1000};
+  std::chrono::milliseconds reconnect_max{200};
 };
 
 struct EndpointStats {
@@ -53,10 +54,11 @@ struct EndpointStats {
   uint64_t peers_forgotten = 0;
 };
 
-// Endpoint over ZeroMQ: one ROUTER if bound, one DEALER per Connect. Belongs to its loop's thread; the
-// loop and the handler must outlive it. A connection that is not up takes no packets (kUnavailable at
-// once, nothing stale is kept for a peer that restarts), so whoever starts a cluster retries every
-// few milliseconds. A peer that reconnects gets a new PeerId; replies to the old one: kUnreachable.
+// Endpoint over ZeroMQ: one ROUTER if bound, one DEALER per Connect. Belongs to its loop's thread;
+// the loop and the handler must outlive it. A connection that is not up takes no packets
+// (kUnavailable at once, nothing stale is kept for a peer that restarts), so whoever starts a
+// cluster retries every few milliseconds. A peer that reconnects gets a new PeerId; replies to the
+// old one: kUnreachable.
 class ZmqEndpoint final : public Endpoint {
  public:
   explicit ZmqEndpoint(EventLoop& loop, ZmqEndpointOptions options = {});

@@ -108,8 +108,7 @@ SendOutcome SendFrames(void* zmq_socket, const std::string* routing_id,
                        std::span<const Buffer> frames) {
   CHECK(!frames.empty());
   if (routing_id != nullptr) {
-    const int error =
-        SendBytes(zmq_socket, std::as_bytes(std::span(*routing_id)), ZMQ_SNDMORE);
+    const int error = SendBytes(zmq_socket, std::as_bytes(std::span(*routing_id)), ZMQ_SNDMORE);
     if (error == EAGAIN) return SendOutcome::kFull;
     if (error != 0) return SendOutcome::kUnreachable;
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How buffers become ZeroMQ frames and back, without a copy where one would cost more than it saves.
+// How buffers become ZeroMQ frames and back, without a copy where one would cost more than it
+// saves.
 #pragma once
 
 #include <cstddef>

@@ -88,7 +88,8 @@ class EndpointTest : public testing::Test {
   }
 
   bool Until(const std::function<bool()>& condition) {
-    // Queues can free up without an event on this loop, so it looks again at least every millisecond.
+    // Queues can free up without an event on this loop, so it looks again at least every
+    // millisecond.
     bool met = false;
     const base::Instant end = loop_.clock().Now() + kLimit;
     while (!met && loop_.clock().Now() < end) {

@@ -142,9 +142,8 @@ TEST_F(EndpointTest, BadAddressesAreInvalidArguments) {
 TEST_F(EndpointTest, PacketsBeyondTheLimitsAreRefusedBeforeTheyLeave) {
   ZmqEndpoint endpoint(loop_, {.max_frame_bytes = 1000, .max_frames = 3});
   const PeerId peer = endpoint.Connect("tcp://127.0.0.1:1").value();
-  const std::vector<Packet> bad = {{},
-                                   {{Pattern(1, 1), Pattern(1, 1), Pattern(1, 1), Pattern(1, 1)}},
-                                   {{Pattern(1001, 1)}}};
+  const std::vector<Packet> bad = {
+      {}, {{Pattern(1, 1), Pattern(1, 1), Pattern(1, 1), Pattern(1, 1)}}, {{Pattern(1001, 1)}}};
   for (const Packet& packet : bad) {
     const auto sent = endpoint.Send(peer, packet);
     ASSERT_FALSE(sent.has_value());
