@@ -96,7 +96,8 @@ Result<> LmdbEnv::CheckPresence() {
   used_ = lock.st_size > 0;
   std::error_code error;
   const uint64_t bytes = std::filesystem::file_size(file_.path, error);
-  if (!used_ || (!error && bytes > kNewFileBytes)) return {};
+  if (!used_) return RemoveUnfinishedLmdbFile(file_.path);
+  if (!error && bytes > kNewFileBytes) return {};
   return Fail(ErrorCode::kCorrupt,
               fmt::format("{} was lost: restore it from a copy, or remove {} to start without it",
                           file_.path, options_.directory));

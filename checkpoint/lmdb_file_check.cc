@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <string_view>
 #include <vector>
 
@@ -234,19 +235,8 @@ Result<> FileCheck::Run() {
   return CheckTree(Tree::kFree, meta_.free);
 }
 
-// Creating the file and its first transaction are two steps; a crash between them leaves zeros.
-Result<bool> IsUnwritten(int fd, uint64_t file_bytes, const std::string& path) {
-  if (file_bytes > kNewFileBytes) return false;
-  std::vector<char> bytes(file_bytes);
-  if (pread(fd, bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
-    return tl::unexpected<Error>(LmdbError(EIO, path, "checking it"));
-  }
-  return std::all_of(bytes.begin(), bytes.end(), [](char c) { return c == 0; });
-}
-
-}  // namespace
-
-Result<> CheckLmdbFile(const std::string& path) {
+// Runs `check` with the open file and its size; a missing file passes.
+Result<> WithFile(const std::string& path, const std::function<Result<>(int, uint64_t)>& check) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0 && errno == ENOENT) return {};
   if (fd < 0) return tl::unexpected<Error>(LmdbError(errno, path, "opening it"));
@@ -255,20 +245,37 @@ Result<> CheckLmdbFile(const std::string& path) {
   if (fstat(fd, &info) != 0) {
     checked = tl::unexpected<Error>(LmdbError(errno, path, "opening it"));
   } else {
-    const auto file_bytes = static_cast<uint64_t>(info.st_size);
-    const auto unwritten = IsUnwritten(fd, file_bytes, path);
-    if (!unwritten) {
-      checked = tl::unexpected<Error>(unwritten.error());
-    } else if (*unwritten) {
-      if (unlink(path.c_str()) != 0) {
-        checked = tl::unexpected<Error>(LmdbError(errno, path, "creating it anew"));
-      }
-    } else {
-      checked = FileCheck(fd, file_bytes, path).Run();
-    }
+    checked = check(fd, static_cast<uint64_t>(info.st_size));
   }
   close(fd);
   return checked;
+}
+
+// Each root is not written yet or looks like one.
+bool HasOnlyNewRoots(int fd) {
+  for (const off_t offset : {off_t{0}, off_t{kNewFileBytes / 2}}) {
+    char start[sizeof(PageHeader) + 4] = {};
+    if (pread(fd, start, sizeof(start), offset) < 0) return false;
+    const auto magic = ReadStruct<uint32_t>(start + sizeof(PageHeader));
+    if (magic != 0 && magic != kLmdbMagic) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<> CheckLmdbFile(const std::string& path) {
+  return WithFile(path, [&](int fd, uint64_t bytes) { return FileCheck(fd, bytes, path).Run(); });
+}
+
+Result<> RemoveUnfinishedLmdbFile(const std::string& path) {
+  return WithFile(path, [&](int fd, uint64_t bytes) -> Result<> {
+    if (bytes > kFirstCommitBytes || !HasOnlyNewRoots(fd)) return {};
+    const auto checked = FileCheck(fd, bytes, path).Run();
+    if (checked || checked.error().code != ErrorCode::kCorrupt) return checked;
+    if (unlink(path.c_str()) == 0) return {};
+    return tl::unexpected<Error>(LmdbError(errno, path, "creating it anew"));
+  });
 }
 
 }  // namespace freshet::checkpoint

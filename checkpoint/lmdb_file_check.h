@@ -11,10 +11,13 @@
 namespace freshet::checkpoint {
 
 // The file must not be open in LMDB. Reads the tree pages only (about one per hundred values) and
-// finds: a page that is not what its parent says, leaves the file, is used twice or is free and
-// used; keys out of order; more or fewer entries than counted. kCorrupt names what it found; kIo:
-// the disk cannot read it. A missing file is fine. One that a crash left before anything was ever
-// written to it is removed.
+// finds: a page that is not what its parent says, leaves the file, is used twice or is free and used;
+// keys out of order; more or fewer entries than counted. kCorrupt names what it found; kIo: the disk
+// cannot read it. A missing file is fine.
 base::Result<> CheckLmdbFile(const std::string& path);
+
+// Removes the file if a crash during its creation left it unreadable. The caller knows that nothing of
+// worth was ever written to it.
+base::Result<> RemoveUnfinishedLmdbFile(const std::string& path);
 
 }  // namespace freshet::checkpoint

@@ -15,8 +15,9 @@ inline constexpr uint16_t kLeafPage = 0x02;
 inline constexpr uint16_t kOverflowPage = 0x04;  // a large value; its pages follow one another
 inline constexpr uint16_t kMetaPage = 0x08;
 
-// A file with a committed transaction is longer.
-inline constexpr uint64_t kNewFileBytes = 8192;
+// Two roots, before the first commit; and with the one page of a first, small commit.
+inline constexpr uint64_t kNewFileBytes = 2 * 4096;
+inline constexpr uint64_t kFirstCommitBytes = 3 * 4096;
 
 struct PageHeader {
   uint64_t number = 0;
