@@ -13,7 +13,8 @@
 namespace freshet::base {
 namespace {
 
-constexpr std::string_view kReserved[] = {"help", "version", "config", "check_config"};
+constexpr std::string_view kReserved[] = {"help", "version", "config", "check_config",
+                                         "example_config"};
 
 bool IsFieldName(std::string_view name) {
   if (name.empty() || name.front() < 'a' || name.front() > 'z') return false;
@@ -83,6 +84,11 @@ ConfigField& ConfigField::OneOf(std::vector<std::string> choices) {
 
 ConfigField& ConfigField::Required() {
   required_ = true;
+  return *this;
+}
+
+ConfigField& ConfigField::Example(std::string value) {
+  example_ = std::move(value);
   return *this;
 }
 

@@ -62,6 +62,8 @@ class ConfigField {
   ConfigField& OneOf(std::vector<std::string> choices);
   // Loading fails when neither flag, environment nor file gives it.
   ConfigField& Required();
+  // What --example-config shows for a field that is required.
+  ConfigField& Example(std::string value);
 
  private:
   friend class ConfigFields;
@@ -74,6 +76,7 @@ class ConfigField {
   std::string help_;
   std::string bounds_;  // "1 to 64", for people
   std::vector<std::string> choices_;
+  std::string example_;
   char short_ = 0;
   bool required_ = false;
   Shape shape_ = Shape::kValue;
@@ -167,7 +170,8 @@ struct ConfigOptions {
 
 struct LoadedConfig {
   std::vector<std::string> positional;
-  // Set by --help, --version and --check-config: print it to stdout and end with exit code 0.
+  // Set by --help, --version, --check-config and --example-config: print it to stdout and end with
+  // exit code 0.
   std::optional<std::string> print_and_exit;
 };
 

@@ -79,8 +79,10 @@ class ConfigLoader {
   ConfigField* Find(std::string_view name);
   std::optional<std::string> Environment(const std::string& name) const;
   std::vector<std::string> FlagNames() const;
+  static std::vector<std::string> LimitsOf(const ConfigField& field);
   std::string HelpText() const;
   std::string EffectiveText() const;
+  std::string ExampleText() const;
 
   std::deque<ConfigField>& fields_;
   const ConfigOptions& options_;
@@ -91,16 +93,19 @@ class ConfigLoader {
   bool help_ = false;
   bool version_ = false;
   bool check_ = false;
+  bool example_ = false;
 };
 
 Result<LoadedConfig> ConfigLoader::Load(int argc, const char* const* argv) {
   const std::string help = HelpText();  // before a value replaces a default
+  const std::string example = ExampleText();
   const Result<void> flags = ReadFlags(argc, argv);
   if (help_) return LoadedConfig{.positional = {}, .print_and_exit = help};
   if (version_) {
     return LoadedConfig{.positional = {},
                         .print_and_exit = fmt::format("{} {}\n", options_.program, Version())};
   }
+  if (example_) return LoadedConfig{.positional = {}, .print_and_exit = example};
   if (!flags) return tl::unexpected(flags.error());
   if (config_file_.empty()) config_file_ = Environment("FRESHET_CONFIG").value_or("");
   if (!config_file_.empty()) {
@@ -153,6 +158,7 @@ bool ConfigLoader::ReadBuiltIn(std::string_view name) {
   if (name == "help") return help_ = true;
   if (name == "version") return version_ = true;
   if (name == "check-config") return check_ = true;
+  if (name == "example-config") return example_ = true;
   return false;
 }
 
@@ -319,9 +325,19 @@ std::optional<std::string> ConfigLoader::Environment(const std::string& name) co
 }
 
 std::vector<std::string> ConfigLoader::FlagNames() const {
-  std::vector<std::string> names = {"--help", "--version", "--config", "--check-config"};
+  std::vector<std::string> names = {"--help", "--version", "--config", "--check-config",
+                                    "--example-config"};
   for (const ConfigField& field : fields_) names.push_back(FlagName(field.name_));
   return names;
+}
+
+std::vector<std::string> ConfigLoader::LimitsOf(const ConfigField& field) {
+  std::vector<std::string> limits;
+  if (!field.choices_.empty()) {
+    limits.push_back(fmt::format("{}", fmt::join(field.choices_, ", ")));
+  }
+  if (!field.bounds_.empty()) limits.push_back(field.bounds_);
+  return limits;
 }
 
 std::string ConfigLoader::HelpText() const {
@@ -332,10 +348,7 @@ std::string ConfigLoader::HelpText() const {
   for (const ConfigField& field : fields_) {
     Line line{fmt::format("{} {}", FlagName(field.name_), field.value_), field.help_};
     if (field.short_ != 0) line.left = fmt::format("-{}, {}", field.short_, line.left);
-    std::vector<std::string> notes;
-    if (!field.choices_.empty())
-      notes.push_back(fmt::format("{}", fmt::join(field.choices_, ", ")));
-    if (!field.bounds_.empty()) notes.push_back(field.bounds_);
+    std::vector<std::string> notes = LimitsOf(field);
     if (field.shape_ == ConfigField::Shape::kList) notes.emplace_back("may be repeated");
     const std::string shown = field.show_();
     if (field.required_) {
@@ -348,6 +361,7 @@ std::string ConfigLoader::HelpText() const {
   }
   lines.push_back({"--config FILE", "read settings from this YAML file"});
   lines.push_back({"--check-config", "print the settings in effect and end"});
+  lines.push_back({"--example-config", "print a commented file with every setting and end"});
   lines.push_back({"--version", "print the version and end"});
   lines.push_back({"-h, --help", "print this text and end"});
 
@@ -357,7 +371,7 @@ std::string ConfigLoader::HelpText() const {
   for (const Line& line : lines) {
     fmt::format_to(std::back_inserter(out), "  {:<32} {}\n", line.left, line.right);
   }
-  const std::string example = lines.size() > 4 ? fields_.front().name_ : "name";
+  const std::string example = lines.size() > 5 ? fields_.front().name_ : "name";
   fmt::format_to(std::back_inserter(out),
                  "\nEach flag may also be set in the environment ({}) or in the file ({}: ..).\n"
                  "A flag beats the environment, which beats the file, which beats the default.\n",
@@ -370,6 +384,20 @@ std::string ConfigLoader::EffectiveText() const {
   for (const ConfigField& field : fields_) {
     fmt::format_to(std::back_inserter(out), "{}: {}  # {}\n", field.name_, field.show_(),
                    field.origin_);
+  }
+  return out;
+}
+
+// A file as --config reads it: what must be given stands there, everything else as a comment.
+std::string ConfigLoader::ExampleText() const {
+  std::string out = "# Every setting. A line without its # sets the value; as it stands it shows the default.\n";
+  for (const ConfigField& field : fields_) {
+    std::vector<std::string> notes = LimitsOf(field);
+    if (field.required_) notes.insert(notes.begin(), "required");
+    fmt::format_to(std::back_inserter(out), "\n# {}{}\n", field.help_,
+                   notes.empty() ? "" : fmt::format(" ({})", fmt::join(notes, "; ")));
+    fmt::format_to(std::back_inserter(out), "{}{}: {}\n", field.required_ ? "" : "#", field.name_,
+                   field.example_.empty() ? field.show_() : field.example_);
   }
   return out;
 }

@@ -110,6 +110,7 @@ void ResetSignals() {
 
 bool SetUpChild(const ChildPlan& plan) {
   if (plan.group == ProcessGroup::kOwn && ::setpgid(0, 0) != 0) return false;
+  if (plan.group == ProcessGroup::kOwnSession && ::setsid() < 0) return false;
   if (plan.parent_death_signal != 0) {
     if (::prctl(PR_SET_PDEATHSIG, plan.parent_death_signal) != 0) return false;
     // The parent may have died before the line above took effect.

@@ -16,8 +16,9 @@ using ProcessId = int64_t;
 // What the kernel does to the child when the thread that started it ends. That thread should live as
 // long as the process: the main one.
 enum class OnParentDeath { kLive, kTerminate, kKill };
-// A process of its own group does not get the signals of the terminal's keys.
-enum class ProcessGroup { kParents, kOwn };
+// A process of its own group does not get the signals of the terminal's keys; one of its own session
+// does not notice the terminal's end either.
+enum class ProcessGroup { kParents, kOwn, kOwnSession };
 
 struct SpawnOptions {
   std::string path = {};                      // the executable; not searched in PATH

@@ -294,6 +294,32 @@ TEST_F(ConfigTest, CheckConfigShowsWhatIsInEffectAndFromWhere) {
   EXPECT_EQ(sample_.master, "a\"b");
 }
 
+TEST_F(ConfigTest, ExampleShowsEverySettingAndCanBeReadWithAndWithoutItsComments) {
+  std::string path;
+  declare_more_ = [&path](ConfigFields& fields) {
+    fields.Add("path", &path, "the file to read").Required().Example("clicks.tsv");
+  };
+  const auto loaded = Load({"--example-config", "--ps", "7"});
+  ASSERT_TRUE(loaded);
+  const std::string text = loaded->print_and_exit.value();
+  EXPECT_THAT(text, HasSubstr("\n# number of parameter servers (1 to 64)\n#ps: 1\n"));
+  EXPECT_THAT(text, HasSubstr("\n# the file to read (required)\npath: clicks.tsv\n"));
+  EXPECT_THAT(text, HasSubstr("\n# how to print (text, json)\n#output: \"text\"\n"));
+  std::string bare = text;
+  for (size_t at = 0; (at = bare.find("\n#", at)) != std::string::npos;) {
+    if (bare[at + 2] == ' ') ++at;
+    else bare.erase(at + 1, 1);
+  }
+  EXPECT_THAT(bare, HasSubstr("\nps: 1\n"));
+  for (const std::string& file : {text, bare}) {
+    path.clear();
+    const std::string written = WriteConfig(file);
+    const auto read = Load({"--config", written.c_str()});
+    ASSERT_TRUE(read) << read.error().message;
+    EXPECT_EQ(path, "clicks.tsv");
+  }
+}
+
 TEST_F(ConfigTest, ValidationOfTheProgramRunsLast) {
   options_.validate = [this]() -> Result<void> {
     if (sample_.ps > 2) return Fail(ErrorCode::kInvalidArgument, "too many");
