@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/daemon.h"
 
-#include <sys/random.h>
 #include <unistd.h>
 
 #include <csignal>
 
-#include "base/check.h"
 #include "base/log.h"
+#include "transport/entropy.h"
 #include "transport/malloc_tuning.h"
 
 namespace freshet::transport {
@@ -19,12 +18,6 @@ EventLoopOptions LoopOptions() {
   EventLoopOptions options;
   if (sysconf(_SC_NPROCESSORS_ONLN) <= 4) options.spin = base::Duration(0);
   return options;
-}
-
-uint64_t DrawSeed() {
-  uint64_t seed = 0;
-  CHECK(getrandom(&seed, sizeof seed, 0) == sizeof seed);
-  return seed;
 }
 
 }  // namespace

@@ -36,8 +36,10 @@ EventLoopOptions LoopOptions() {
 
 }  // namespace
 
-LoopThread::LoopThread()
-    : loop_(LoopOptions()), executor_(Masked(loop_)), endpoint_(loop_), random_(DrawSeed()) {}
+LoopThread::LoopThread() : loop_(LoopOptions()), endpoint_(loop_), random_(DrawSeed()) {
+  const NoSignals masked;
+  executor_.emplace(loop_);
+}
 
 LoopThread::~LoopThread() { Stop(); }
 

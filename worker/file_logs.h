@@ -5,9 +5,10 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "stream/dead_letter.h"
-#include "worker/worker_node.h"
+#include "worker/job_logs.h"
 
 namespace freshet::worker {
 

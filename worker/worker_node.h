@@ -19,23 +19,10 @@
 #include "stream/record_batch.h"
 #include "worker/batch.h"
 #include "worker/client/session.h"
+#include "worker/job_logs.h"
 #include "worker/model/model.h"
 
 namespace freshet::worker {
-
-// Opens the job's logs; may block (it runs on the executor).
-class LogOpener {
- public:
-  virtual ~LogOpener() = default;
-  virtual base::Result<std::unique_ptr<stream::LogReader>> Open(const protocol::LogSpec& log) = 0;
-};
-
-// Takes records that could not be parsed, once their span was applied.
-class DeadLetterSink {
- public:
-  virtual ~DeadLetterSink() = default;
-  virtual void Add(const protocol::LogSpec& log, const std::vector<stream::DeadRecord>& dead) = 0;
-};
 
 class WorkerNode {
  public:

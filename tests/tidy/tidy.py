@@ -82,8 +82,9 @@ class Allowed(NamedTuple):
 # The one place where each of these may be. An entry that is not needed is a violation itself.
 ALLOWED = (
     Allowed("clock", "transport/system_clock.cc", "it is the clock"),
-    Allowed("chance", "transport/daemon.cc", "it draws the one seed of a process"),
+    Allowed("chance", "transport/entropy.cc", "it draws the one seed of a process"),
     Allowed("thread", "transport/thread_executor.*", "it is the executor"),
+    Allowed("thread", "transport/loop_thread.*", "the loop of programs that compute themselves"),
     Allowed("thread", "master/admin_server.cc", "HTTP is served beside the loop, which it posts to"),
     Allowed("include", "cli/train_options.cc",
             "checks --model-config before a process starts, with the parser of the worker"),
