@@ -8,29 +8,12 @@
 #include "base/log.h"
 #include "transport/daemon.h"
 #include "worker/file_logs.h"
+#include "worker/worker_config.h"
 #include "worker/worker_node.h"
-
-namespace {
-
-struct WorkerConfig {
-  std::string name;
-  std::string master;
-  std::string dir;
-  freshet::base::LogOptions log;
-
-  void Declare(freshet::base::ConfigFields& fields) {
-    fields.Add("name", &name, "this worker's name; the master chooses one if there is none");
-    fields.Add("master", &master, "address of the master, tcp://host:port").Required();
-    fields.Add("dir", &dir, "not used by a worker yet; given by the launcher");
-    log.Declare(fields);
-  }
-};
-
-}  // namespace
 
 int main(int argc, char** argv) {
   using namespace freshet;
-  WorkerConfig config;
+  worker::WorkerConfig config;
   base::ConfigFields fields;
   config.Declare(fields);
   base::ConfigOptions about;
@@ -45,11 +28,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "freshet-worker: %s\n", ok.error().message.c_str());
     return base::ExitCodeFor(ok.error().code);
   }
-  worker::SessionOptions options;
-  options.name = config.name;
-  options.master = config.master;
-  options.pid = getpid();
-  worker::Session session(options, daemon.runtime(), daemon.endpoint());
+  worker::Session session(config.Options(getpid()), daemon.runtime(), daemon.endpoint());
   session.on_exit = [&daemon](int code, const std::string&) { daemon.Exit(code); };
   worker::FileLogOpener opener;
   worker::DeadLetterFiles dead;
