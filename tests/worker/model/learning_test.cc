@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "local_trainer.h"
+#include "tests/worker/model/local_trainer.h"
 
 namespace freshet::worker {
 namespace {
