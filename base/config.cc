@@ -14,7 +14,7 @@ namespace freshet::base {
 namespace {
 
 constexpr std::string_view kReserved[] = {"help", "version", "config", "check_config",
-                                         "example_config"};
+                                          "example_config"};
 
 bool IsFieldName(std::string_view name) {
   if (name.empty() || name.front() < 'a' || name.front() > 'z') return false;

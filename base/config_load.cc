@@ -390,7 +390,8 @@ std::string ConfigLoader::EffectiveText() const {
 
 // A file as --config reads it: what must be given stands there, everything else as a comment.
 std::string ConfigLoader::ExampleText() const {
-  std::string out = "# Every setting. A line without its # sets the value; as it stands it shows the default.\n";
+  std::string out =
+      "# Every setting. A line without its # sets the value; as it stands it shows the default.\n";
   for (const ConfigField& field : fields_) {
     std::vector<std::string> notes = LimitsOf(field);
     if (field.required_) notes.insert(notes.begin(), "required");
