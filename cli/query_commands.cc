@@ -26,11 +26,11 @@ std::string StatusText(const Json& status) {
     const auto count = [&node](const char* key) {
       return fmt::format("{:.0f}", NumberAt(node, key));
     };
-    rows.push_back(
-        {TextAt(node, "name"), TextAt(node, "role"), TextAt(node, "state"), count("restarts"),
-         AgeText(NumberAt(node, "age_s")), holds_rows ? count("partitions") : "-",
-         holds_rows ? count("rows") : "-",
-         At(node, "memory_bytes").is_number() ? BytesText(NumberAt(node, "memory_bytes")) : "-"});
+    const double memory = NumberAt(node, "memory_bytes");
+    rows.push_back({TextAt(node, "name"), TextAt(node, "role"), TextAt(node, "state"),
+                    count("restarts"), AgeText(NumberAt(node, "age_s")),
+                    holds_rows ? count("partitions") : "-", holds_rows ? count("rows") : "-",
+                    memory > 0 ? BytesText(memory) : "-"});
   }
   out += TableText(rows);
   if (const std::string error = TextAt(job, "error"); !error.empty()) {

@@ -231,7 +231,11 @@ base::Error TrainSession::MasterDied() const {
 base::Error TrainSession::WithLogTail(base::Error error) const {
   const std::string path = directory_.logs() + "/master.log";
   const base::Result<std::vector<std::string>> lines = LastLines(path, kTailLines);
-  if (!lines || lines->empty()) return error;
+  if (!lines || lines->empty()) {
+    error.message +=
+        fmt::format("; see {} and {}/events.jsonl", directory_.logs(), directory_.path());
+    return error;
+  }
   error.message += fmt::format("; the end of {}:", path);
   for (const std::string& line : *lines) error.message += "\n  " + ReadableLogLine(line);
   return error;
