@@ -6,29 +6,22 @@
 // against tcp/sleep. On a machine with neighbours look at the best rate, the least CPU and the
 // least p50.
 //   transport_bench [--rounds N] [--requests N] [--shape pull|push|ping] [--only SUBSTRING]
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <functional>
 #include <map>
-#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/check.h"
+#include "benchmarks/tcp_baseline.h"
 #include "transport/event_loop.h"
 #include "transport/malloc_tuning.h"
 #include "transport/zmq_endpoint.h"
@@ -36,6 +29,12 @@
 namespace freshet::transport {
 namespace {
 
+using benchmarks::Fill;
+using benchmarks::Measured;
+using benchmarks::Median;
+using benchmarks::Meter;
+using benchmarks::Now;
+using benchmarks::Use;
 using protocol::Buffer;
 using protocol::Packet;
 
@@ -54,168 +53,41 @@ struct Contender {
   int socket_buffer_bytes = 0;
 };
 
-// What one client measured; plain, so that it can cross a pipe.
-struct Measured {
-  double requests_per_sec;
-  double p50_us;
-  double p99_us;
-  double client_cpu_us;
-  double server_cpu_us;
-};
-
-double SecondsOf(clockid_t clock) {
-  timespec now{};
-  clock_gettime(clock, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
-
-double Now() { return SecondsOf(CLOCK_MONOTONIC); }
-
-// Stands for gathering rows into a reply and for using what came.
-void Fill(std::byte* data, size_t size, uint64_t with) {
-  std::memset(data, static_cast<int>(with & 0xFF), size);
-}
-
-uint64_t g_sink = 0;
-
-void Use(const std::byte* data, size_t size) {
-  uint64_t sum = 0;
-  for (size_t i = 0; i + 8 <= size; i += 8) {
-    uint64_t word;
-    std::memcpy(&word, data + i, 8);
-    sum += word;
-  }
-  g_sink += sum;
-}
-
-// Collects latencies of the requests after the warm-up.
-class Meter {
+// Latencies of the requests after a warm-up; replies come in the order of the requests.
+class Progress {
  public:
-  Meter(int requests, pid_t server) : warm_up_(requests / 10), total_(requests + requests / 10) {
-    CHECK(clock_getcpuclockid(server, &server_clock_) == 0);
-    latencies_.reserve(requests);
-  }
+  Progress(int requests, pid_t server)
+      : warm_up_(requests / 10), total_(requests + requests / 10), meter_({server}) {}
   int total() const { return total_; }
   void Sent() { sent_.push_back(Now()); }
-  // Replies come in the order of the requests.
   void Replied() {
-    if (++replied_ > warm_up_) latencies_.push_back((Now() - sent_.front()) * 1e6);
+    if (replied_ == warm_up_) meter_.Start();
+    ++replied_;
+    meter_.Add((Now() - sent_.front()) * 1e6);
     sent_.pop_front();
-    if (replied_ == warm_up_) {
-      start_ = Now();
-      client_cpu_ = SecondsOf(CLOCK_PROCESS_CPUTIME_ID);
-      server_cpu_ = SecondsOf(server_clock_);
-    }
   }
-  int replied() const { return replied_; }
   bool done() const { return replied_ == total_; }
-  Measured Result() {
-    const auto n = static_cast<double>(latencies_.size());
-    const double seconds = Now() - start_;
-    std::sort(latencies_.begin(), latencies_.end());
-    return {n / seconds, latencies_[latencies_.size() / 2],
-            latencies_[latencies_.size() * 99 / 100],
-            (SecondsOf(CLOCK_PROCESS_CPUTIME_ID) - client_cpu_) * 1e6 / n,
-            (SecondsOf(server_clock_) - server_cpu_) * 1e6 / n};
-  }
+  Measured Result() { return meter_.Result(); }
 
  private:
   int warm_up_;
   int total_;
   int replied_ = 0;
-  clockid_t server_clock_ = 0;
   std::deque<double> sent_;
-  std::vector<double> latencies_;
-  double start_ = 0;
-  double client_cpu_ = 0;
-  double server_cpu_ = 0;
+  Meter meter_;
 };
 
-// ---- a bare TCP connection, blocking or spinning
-
-struct TcpStream {
-  int fd;
-  base::Duration spin;
-
-  // False at the end of the stream.
-  bool Read(std::byte* data, size_t size) {
-    double spin_until = Now() + 1e-6 * static_cast<double>(spin.count());
-    while (size > 0) {
-      const bool spinning = spin.count() > 0 && Now() < spin_until;
-      const ssize_t got = recv(fd, data, size, spinning ? MSG_DONTWAIT : 0);
-      if (got == 0 || (got < 0 && errno != EAGAIN)) return false;
-      if (got < 0) continue;
-      data += got;
-      size -= static_cast<size_t>(got);
-      spin_until = Now() + 1e-6 * static_cast<double>(spin.count());
-    }
-    return true;
-  }
-  void Write(const std::byte* data, size_t size) {
-    while (size > 0) {
-      const ssize_t sent = send(fd, data, size, MSG_NOSIGNAL);
-      CHECK(sent > 0);
-      data += sent;
-      size -= static_cast<size_t>(sent);
-    }
-  }
-  void NoDelay() const {
-    const int on = 1;
-    CHECK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0);
-  }
-};
-
-void TcpServer(const Shape& shape, const Contender& contender, int port_pipe) {
-  const int listener = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof at;
-  CHECK(bind(listener, reinterpret_cast<sockaddr*>(&at), size) == 0);
-  CHECK(listen(listener, 1) == 0);
-  CHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size) == 0);
-  const int port = ntohs(at.sin_port);
-  CHECK(write(port_pipe, &port, sizeof port) == sizeof port);
-  TcpStream stream{accept(listener, nullptr, nullptr), contender.spin};
-  stream.NoDelay();
-  std::vector<std::byte> request(shape.request_bytes);
-  std::vector<std::byte> reply(shape.reply_bytes);
-  for (uint64_t n = 0; stream.Read(request.data(), request.size()); ++n) {
-    Use(request.data(), request.size());
-    Fill(reply.data(), reply.size(), n);
-    stream.Write(reply.data(), reply.size());
-  }
+void TcpServer(const Shape&, const Contender& contender, int port_pipe) {
+  benchmarks::RunTcpServer(contender.spin, port_pipe);
 }
 
 Measured TcpClient(const Shape& shape, const Contender& contender, int depth, int port,
                    pid_t server) {
-  TcpStream stream{socket(AF_INET, SOCK_STREAM, 0), contender.spin};
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  CHECK(connect(stream.fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
-  stream.NoDelay();
-  std::vector<std::byte> request(shape.request_bytes);
-  std::vector<std::byte> reply(shape.reply_bytes);
-  Meter meter(shape.requests, server);
-  int sent = 0;
-  const auto send_one = [&] {
-    Fill(request.data(), request.size(), static_cast<uint64_t>(sent));
-    meter.Sent();
-    stream.Write(request.data(), request.size());
-    ++sent;
-  };
-  while (sent < depth) send_one();
-  while (!meter.done()) {
-    CHECK(stream.Read(reply.data(), reply.size()));
-    meter.Replied();
-    Use(reply.data(), reply.size());
-    if (sent < meter.total()) send_one();
-  }
-  const Measured result = meter.Result();
-  close(stream.fd);
-  return result;
+  const benchmarks::TcpSizes sizes{shape.request_bytes, shape.reply_bytes};
+  return benchmarks::RunTcpClient(
+      benchmarks::ConnectTcp(port, sizes, contender.spin),
+      {.sizes = sizes, .depth = depth, .warm_up = shape.requests / 10, .requests = shape.requests},
+      server);
 }
 
 // ---- the transport
@@ -266,7 +138,7 @@ Measured ZmqClient(const Shape& shape, const Contender& contender, int depth, in
   EventLoop loop({.spin = contender.spin});
   ZmqEndpoint endpoint(loop, EndpointOptions(contender));
   const PeerId peer = endpoint.Connect(fmt::format("tcp://127.0.0.1:{}", port)).value();
-  Meter meter(shape.requests, server);
+  Progress meter(shape.requests, server);
   int sent = 0;
   OnPacketDo handler;
   handler.run = [&](PeerId, const Packet& packet) {
@@ -323,11 +195,6 @@ Measured RunOnce(const Shape& shape, const Contender& contender, int depth) {
   waitpid(server, nullptr, 0);
   for (const int fd : {ports[0], ports[1], results[0], results[1]}) close(fd);
   return measured;
-}
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 void Report(const Shape& shape, int depth, const std::string& name,
