@@ -138,7 +138,9 @@ class AdminServerTest : public ::testing::Test {
   }
   std::string Ask(const std::string& target) const {
     Client client(options_.socket_path);
-    EXPECT_TRUE(client.Send("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n"));
+    // A server that is full answers and closes before it has read, so sending may fail; the answer is
+    // there all the same.
+    client.Send("GET " + target + " HTTP/1.1\r\nHost: x\r\n\r\n");
     return client.Receive();
   }
 
