@@ -35,7 +35,9 @@ ordered_json JobJson(const MasterNode& node) {
                       {"window_auc", validation.WindowAuc()},
                       {"window_logloss", validation.WindowLogLoss()},
                       {"steps", node.Steps()},
-                      {"steps_per_sec", node.steps_per_sec()}};
+                      {"steps_per_sec", node.steps_per_sec()},
+                      {"replayed_records", node.ReplayedRecords()},
+                      {"conflicts", node.Conflicts()}};
   if (node.final_audit()) job["dead_lettered"] = node.final_audit()->dead_lettered;
   if (!node.error().empty()) job["error"] = node.error();
   return job;
@@ -102,8 +104,12 @@ void AdminApi::Handle(const AdminRequest& request, AdminReply reply) {
   if (post && request.path == "/v1/verify") return Verify(std::move(reply));
   if (post && request.path == "/v1/checkpoint") return Checkpoint(std::move(reply));
   if (post && request.path == "/v1/stop") {
-    node_.Stop([reply, stopped = on_stopped_] {
-      ReplyJson(reply, ordered_json::object());
+    node_.Stop([reply, stopped = on_stopped_](const base::Result<>& outcome) {
+      if (outcome) {
+        ReplyJson(reply, ordered_json::object());
+      } else {
+        reply(ErrorResponse(outcome.error()));
+      }
       stopped();
     });
     return;
@@ -123,12 +129,6 @@ void AdminApi::Summary(const AdminReply& reply) const {
   const auto& validation = node_.training_validation();
   const uint64_t records = node_.RecordsDone();
   const double seconds = node_.Seconds();
-  uint64_t replayed = 0;
-  uint64_t conflicts = 0;
-  for (const auto& [name, entry] : node_.nodes()) {
-    replayed += entry.worker.already_applied;
-    conflicts += entry.worker.conflicts;
-  }
   ordered_json json = {{"records", records},
                        {"applied", records - audit.dead_lettered},
                        {"dead_lettered", audit.dead_lettered},
@@ -147,8 +147,8 @@ void AdminApi::Summary(const AdminReply& reply) const {
   json["audit"] = AuditJson(audit);
   json["restarts"] = node_.TotalRestarts();
   json["steps"] = node_.Steps();
-  json["replayed_records"] = replayed;
-  json["conflicts"] = conflicts;
+  json["replayed_records"] = node_.ReplayedRecords();
+  json["conflicts"] = node_.Conflicts();
   ReplyJson(reply, json);
 }
 

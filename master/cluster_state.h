@@ -21,28 +21,31 @@ struct KnownNode {
   std::string name;
   protocol::Incarnation incarnation;
   uint64_t process = 0;
-  int64_t pid = 0;
+  int64_t pid = 0;  // 0: it left when the cluster was stopped
   uint32_t restarts = 0;
+  bool launched = false;  // by the launcher; otherwise it joined by itself
 
   static auto Fields(auto& self, auto&& f) {
-    return f(self.role, self.name, self.incarnation, self.process, self.pid, self.restarts);
+    return f(self.role, self.name, self.incarnation, self.process, self.pid, self.restarts,
+             self.launched);
   }
 };
 
 struct ClusterState {
-  static constexpr uint32_t kFormat = 1;
+  static constexpr uint32_t kFormat = 2;
   uint32_t format = kFormat;
   protocol::ClusterId cluster;
   uint64_t boot = 0;  // starts of the master
   protocol::Incarnation last_incarnation;
+  protocol::JobSpec job;  // as it was last led
   protocol::View view;
   std::vector<KnownNode> nodes;
   bool placed = false;  // the first placement was made
   bool completed = false;
 
   static auto Fields(auto& self, auto&& f) {
-    return f(self.format, self.cluster, self.boot, self.last_incarnation, self.view, self.nodes,
-             self.placed, self.completed);
+    return f(self.format, self.cluster, self.boot, self.last_incarnation, self.job, self.view,
+             self.nodes, self.placed, self.completed);
   }
 };
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -33,19 +34,32 @@ base::Result<> MakeDirectory(const fs::path& path) {
                                                 error.message()));
 }
 
+const char* ProgramName(NodeRole role) {
+  return role == NodeRole::kPs ? "freshet-ps" : "freshet-worker";
+}
+
+// The word after `flag`; empty if there is none.
+std::string ValueOf(const std::vector<std::string>& words, const std::string& flag) {
+  const auto found = std::find(words.begin(), words.end(), flag);
+  return found == words.end() || found + 1 == words.end() ? "" : *(found + 1);
+}
+
 }  // namespace
 
 LocalLauncher::LocalLauncher(LocalLauncherOptions options) : options_(std::move(options)) {}
 
 base::Result<std::string> LocalLauncher::Program(NodeRole role) const {
-  const char* name = role == NodeRole::kPs ? "freshet-ps" : "freshet-worker";
   std::string dir = options_.binary_dir;
   if (dir.empty()) {
     base::Result<std::string> own = base::ExecutableDirectory();
     if (!own) return tl::unexpected(own.error());
     dir = std::move(*own);
   }
-  return (fs::path(dir) / name).string();
+  return (fs::path(dir) / ProgramName(role)).string();
+}
+
+std::string LocalLauncher::NodeDirectory(const std::string& name) const {
+  return (fs::path(options_.dir) / name).string();
 }
 
 base::Result<int64_t> LocalLauncher::Start(const NodeSpec& spec) {
@@ -53,13 +67,13 @@ base::Result<int64_t> LocalLauncher::Start(const NodeSpec& spec) {
     return base::Fail(ErrorCode::kInvalidArgument,
                       fmt::format("'{}' cannot be a node's name", spec.name));
   }
-  if (const auto found = pids_.find(spec.name); found != pids_.end()) {
+  if (const auto found = running_.find(spec.name); found != running_.end()) {
     return base::Fail(ErrorCode::kConflict,
-                      fmt::format("{} still runs as process {}", spec.name, found->second));
+                      fmt::format("{} still runs as process {}", spec.name, found->second.pid));
   }
   const base::Result<std::string> program = Program(spec.role);
   if (!program) return tl::unexpected(program.error());
-  const fs::path node_dir = fs::path(options_.dir) / spec.name;
+  const fs::path node_dir = NodeDirectory(spec.name);
   const fs::path log_dir = fs::path(options_.dir) / "logs";
   for (const fs::path& dir : {node_dir, log_dir}) {
     if (base::Result<> made = MakeDirectory(dir); !made) return tl::unexpected(made.error());
@@ -74,32 +88,59 @@ base::Result<int64_t> LocalLauncher::Start(const NodeSpec& spec) {
   spawn.args.insert(spawn.args.end(), spec.extra_args.begin(), spec.extra_args.end());
   const base::Result<base::ProcessId> pid = base::SpawnProcess(spawn);
   if (!pid) return tl::unexpected(pid.error());
-  pids_[spec.name] = *pid;
+  running_[spec.name] = {*pid, std::nullopt};
   return *pid;
 }
 
+std::optional<int64_t> LocalLauncher::Adopt(const NodeSpec& spec) {
+  const std::string directory = NodeDirectory(spec.name);
+  auto process = base::FindProcess([&](const std::vector<std::string>& words) {
+    return !words.empty() && fs::path(words.front()).filename() == ProgramName(spec.role) &&
+           ValueOf(words, "--name") == spec.name && ValueOf(words, "--dir") == directory;
+  });
+  if (!process) return std::nullopt;
+  const base::ProcessId pid = process->pid();
+  const auto words = base::CommandLineOf(pid);
+  if (ValueOf(words, "--master") != options_.master_address) {
+    // If it has ended meanwhile, that is what we want.
+    static_cast<void>(process->Signal(SIGKILL));
+  }
+  if (on_watch) on_watch(process->fd());
+  running_[spec.name] = {pid, std::move(process)};
+  return pid;
+}
+
 void LocalLauncher::Stop(const std::string& name, StopMode mode) {
-  const auto found = pids_.find(name);
-  if (found == pids_.end()) return;
+  const auto found = running_.find(name);
+  if (found == running_.end()) return;
+  const int signal = mode == StopMode::kDrain ? SIGTERM : SIGKILL;
   // A child that has ended but was not yet collected is still there to be signalled, so this can only
   // fail for a process that is no longer ours; ReapExited tells that.
-  static_cast<void>(
-      base::SignalProcess(found->second, mode == StopMode::kDrain ? SIGTERM : SIGKILL));
+  static_cast<void>(found->second.adopted ? found->second.adopted->Signal(signal)
+                                          : base::SignalProcess(found->second.pid, signal));
+}
+
+std::optional<NodeExit> LocalLauncher::Ended(const std::string& name, const Process& process) {
+  if (process.adopted) {
+    if (!process.adopted->ended()) return std::nullopt;
+    return NodeExit{name, process.pid, "its end was seen, not its reason", kUnknownCode};
+  }
+  const std::optional<base::ExitedProcess> exited = base::ReapProcess(process.pid);
+  if (!exited) return std::nullopt;
+  return NodeExit{name, exited->pid, base::DescribeExit(*exited), exited->code};
 }
 
 std::vector<NodeExit> LocalLauncher::ReapExited() {
   std::vector<NodeExit> out;
-  for (auto entry = pids_.begin(); entry != pids_.end();) {
-    const std::optional<base::ExitedProcess> exited = base::ReapProcess(entry->second);
-    if (!exited) {
+  for (auto entry = running_.begin(); entry != running_.end();) {
+    std::optional<NodeExit> exit = Ended(entry->first, entry->second);
+    if (!exit) {
       ++entry;
       continue;
     }
-    out.push_back({.name = entry->first,
-                   .pid = exited->pid,
-                   .how = base::DescribeExit(*exited),
-                   .code = exited->code});
-    entry = pids_.erase(entry);
+    if (entry->second.adopted && on_unwatch) on_unwatch(entry->second.adopted->fd());
+    out.push_back(std::move(*exit));
+    entry = running_.erase(entry);
   }
   return out;
 }

@@ -1,22 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "master/master_config.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
+
+#include "stream/schema.h"
 
 namespace freshet::master {
 
 void MasterConfig::Declare(base::ConfigFields& f) {
   using namespace std::chrono_literals;
-  f.Add("dir", &dir, "directory of the cluster").Required();
+  f.Add("dir", &dir, "directory of the cluster");
   f.Add("listen", &listen, "address for servers and workers; port 0 = any free one");
   f.Add("launcher", &launcher, "local: start servers and workers here; none: others start them")
       .OneOf({"local", "none"});
+  f.Add("nodes_outlive_master", &nodes_outlive_master,
+        "servers and workers started here go on when the master dies, and its successor adopts "
+        "them; freshet up always says true");
   f.Add("exit_when_done", &exit_when_done, "stop the cluster when the job is completed");
   f.Add("job_name", &job_name, "name of the job");
-  f.Add("data", &data, "file to train on").Required();
+  f.Add("data", &data, "file to train on, plain or gzip").Required().Example("clicks.tsv");
   f.Add("eval_data", &eval_data, "file to evaluate the trained model on");
-  f.Add("schema", &schema, "built-in schema or schema file").Required();
-  f.Add("model", &model, "lr, fm, wide_deep or deepfm");
+  f.Add("schema", &schema,
+        "built-in schema (freshet, criteo, criteo-csv, movielens, avazu) or schema file")
+      .Required()
+      .Example("freshet");
+  f.Add("model", &model, "what is trained").OneOf({"lr", "fm", "wide_deep", "deepfm"});
   f.Add("model_config", &model_config, "settings of the model, key=value");
   f.Add("ps", &ps, {.min = 1, .max = 1024}, "parameter servers");
   f.Add("workers", &workers, {.min = 1, .max = 4096}, "workers");
@@ -30,7 +40,11 @@ void MasterConfig::Declare(base::ConfigFields& f) {
         "hash buckets of the key space; fixed when the cluster is created");
   f.Add("heartbeat_ms", &heartbeat, {.min = 10ms, .max = 10s}, "time between reports of a node");
   f.Add("node_timeout_ms", &node_timeout, {.min = 500ms, .max = 1h},
-        "a node that is silent for so long is taken for lost");
+        "a node that is silent for so long is taken for lost; its lease goes to others");
+  f.Add("hung_timeout_ms", &hung_timeout, {.min = 1s, .max = 24h},
+        "a node started here that is silent for so long is killed and started again");
+  f.Add("drain_timeout_ms", &drain_timeout, {.min = 1s, .max = 1h},
+        "how long a stop waits for the nodes to make durable and leave before it kills them");
   f.Add("lease_target_ms", &lease_target, {.min = 100ms, .max = 1h},
         "how much work a worker is given at once");
   f.Add("checkpoint_interval_ms", &checkpoint_interval, {.min = 10ms, .max = 1h},
@@ -40,6 +54,49 @@ void MasterConfig::Declare(base::ConfigFields& f) {
   f.Add("validation_window_records", &validation_window_records, {.min = 2},
         "newest records that the windowed AUC is about");
   log.Declare(f);
+}
+
+namespace {
+
+// Nodes run elsewhere in the file system than the one who typed the path.
+std::string Absolute(const std::string& path) {
+  std::error_code error;
+  const auto full = std::filesystem::absolute(path, error);
+  return error || full.empty() ? path : full.string();
+}
+
+base::Result<> ResolveFile(std::string& path, const char* key) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (!std::filesystem::exists(status)) {
+    return base::Fail(base::ErrorCode::kNotFound,
+                      fmt::format("{}: no such file: {}", key, path));
+  }
+  if (std::filesystem::is_directory(status)) {
+    return base::Fail(base::ErrorCode::kInvalidArgument,
+                      fmt::format("{}: {} is a directory; give a file", key, path));
+  }
+  path = Absolute(path);
+  return {};
+}
+
+}  // namespace
+
+base::Result<> MasterConfig::Resolve() {
+  if (base::Result<> file = ResolveFile(data, "data"); !file) return file;
+  if (!eval_data.empty()) {
+    if (base::Result<> file = ResolveFile(eval_data, "eval_data"); !file) return file;
+  }
+  const auto parsed = stream::LoadSchema(schema);
+  if (!parsed) return tl::unexpected(parsed.error());
+  if (stream::BuiltinSchemaYaml(schema).empty()) schema = Absolute(schema);
+  if (ps > partitions) {
+    return base::Fail(base::ErrorCode::kInvalidArgument,
+                      fmt::format("ps: {} is more than partitions: {}; some would own nothing", ps,
+                                  partitions));
+  }
+  if (auto options = Options(); !options) return tl::unexpected(options.error());
+  return {};
 }
 
 base::Result<MasterOptions> MasterConfig::Options() const {
@@ -55,33 +112,30 @@ base::Result<MasterOptions> MasterConfig::Options() const {
     }
     job.model_config[entry.substr(0, equals)] = entry.substr(equals + 1);
   }
-  // Nodes run elsewhere in the file system than the one who typed the path.
-  const auto absolute = [](const std::string& path) {
-    std::error_code ignored;
-    auto full = std::filesystem::absolute(path, ignored);
-    return full.empty() ? path : full.string();
-  };
-  std::error_code ignored;
-  const std::string where = std::filesystem::exists(schema, ignored) ? absolute(schema) : schema;
-  job.logs.push_back({protocol::LogId(0), "train", absolute(data), where, epochs,
+  job.logs.push_back({protocol::LogId(0), "train", data, schema, epochs,
                       protocol::LogPurpose::kTrain});
   if (!eval_data.empty()) {
-    job.logs.push_back({protocol::LogId(1), "eval", absolute(eval_data), where, 1,
+    job.logs.push_back({protocol::LogId(1), "eval", eval_data, schema, 1,
                         protocol::LogPurpose::kEvaluate});
   }
   job.batch_size = batch_size;
   job.pull_ahead = pull_ahead;
   job.seed = seed;
-  job.dead_letter_dir = absolute(dir) + "/dead-letter";
+  job.dead_letter_dir = Absolute(dir) + "/dead-letter";
   options.partitions = partitions;
   options.ps = ps;
   options.workers = workers;
   options.heartbeat = heartbeat;
   options.node_timeout = node_timeout;
+  options.hung_timeout = hung_timeout;
+  options.drain_timeout = drain_timeout;
   options.lease_target = lease_target;
   options.validation_window_records = validation_window_records;
+  const std::vector<std::string> log_args = {"--log-level", log.level, "--log-format", log.format};
   options.ps_args = {"--checkpoint-interval-ms", std::to_string(checkpoint_interval.count()),
                      "--memory-limit", std::to_string(ps_memory_limit.bytes)};
+  options.ps_args.insert(options.ps_args.end(), log_args.begin(), log_args.end());
+  options.worker_args = log_args;
   return options;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The configuration of freshet-master: where it runs and the job it leads.
+// The configuration of freshet-master: where it runs and the job it leads. Also what the file of
+// `freshet up` may say.
 #pragma once
 
 #include <chrono>
@@ -13,9 +14,10 @@
 namespace freshet::master {
 
 struct MasterConfig {
-  std::string dir;
+  std::string dir = "./freshet-data";
   std::string listen = "tcp://127.0.0.1:0";
   std::string launcher = "local";
+  bool nodes_outlive_master = false;
   bool exit_when_done = false;
   std::string job_name = "train";
   std::string data;
@@ -32,6 +34,8 @@ struct MasterConfig {
   uint32_t partitions = 256;
   std::chrono::milliseconds heartbeat{100};
   std::chrono::milliseconds node_timeout{10'000};
+  std::chrono::milliseconds hung_timeout{30'000};
+  std::chrono::milliseconds drain_timeout{45'000};
   std::chrono::milliseconds lease_target{40'000};
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize ps_memory_limit = base::GiB(32);
@@ -39,6 +43,9 @@ struct MasterConfig {
   base::LogOptions log;
 
   void Declare(base::ConfigFields& fields);
+  // Makes paths absolute and checks, without starting anything, what can be checked cheaply: that the
+  // files are there and that the schema makes sense.
+  base::Result<> Resolve();
   // kInvalidArgument: what is wrong with model_config, by name.
   base::Result<MasterOptions> Options() const;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// MasterNode: leases, phases of the job, checkpoint, audit, stop.
+// MasterNode: leases, phases of the job, checkpoint, audit.
 #include <algorithm>
 #include <utility>
 
@@ -93,6 +93,7 @@ std::optional<protocol::Lease> MasterNode::GrantLease(const LeaseBook::Holder& h
   const bool training = phase_ == Phase::kTraining;
   if (!training && phase_ != Phase::kEvaluating) return std::nullopt;
   if (training && !progress_->AllReported()) return std::nullopt;  // rule G15
+  if (AwaitsHolders()) return std::nullopt;
   for (auto& [id, log] : logs_) {
     if ((log.spec.purpose == LogPurpose::kTrain) != training || !log.probed) continue;
     const auto& done = training ? progress_->Done(id) : evaluation_.Counted(id);
@@ -125,18 +126,6 @@ void MasterNode::Tick() {
   leases_->ReleaseSettled(runtime_.clock.Now());
   AdvancePhase();
   if (phase_ == Phase::kDraining) CheckStopped();
-}
-
-void MasterNode::CheckNodes() {
-  const base::Instant now = runtime_.clock.Now();
-  for (auto& [name, node] : nodes_) {
-    if (node.state != "running" || now - node.last_heard < options_.node_timeout) continue;
-    node.state = "lost";
-    EndLeasesOf(node);
-    if (node.role == Role::kPs) recoveries_.OnDeath(name, now, records_done_);
-    events_.Add("node_lost", name,
-                fmt::format("nothing heard for {:.1f} s", InSeconds(now - node.last_heard)));
-  }
 }
 
 void MasterNode::SampleRates() {
@@ -196,9 +185,21 @@ uint64_t MasterNode::RecordsTotal() const {
 }
 
 uint64_t MasterNode::Steps() const {
-  uint64_t steps = exited_steps_;
+  uint64_t steps = gone_.steps;
   for (const auto& [name, node] : nodes_) steps += node.worker.steps;
   return steps;
+}
+
+uint64_t MasterNode::ReplayedRecords() const {
+  uint64_t records = gone_.already_applied;
+  for (const auto& [name, node] : nodes_) records += node.worker.already_applied;
+  return records;
+}
+
+uint64_t MasterNode::Conflicts() const {
+  uint64_t conflicts = gone_.conflicts;
+  for (const auto& [name, node] : nodes_) conflicts += node.worker.conflicts;
+  return conflicts;
 }
 
 double MasterNode::Seconds() const {
@@ -373,52 +374,6 @@ void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
         }
         done(std::move(result));
       });
-}
-
-void MasterNode::Stop(std::function<void()> done) {
-  if (phase_ == Phase::kDraining) return;
-  phase_ = Phase::kDraining;
-  stopped_ = std::move(done);
-  stop_deadline_ = runtime_.clock.Now() + seconds(20);
-  for (auto& [name, timer] : restart_timers_) runtime_.timers.Cancel(timer);
-  events_.Add("draining", "", "workers first, then servers");
-  StopWorkersThenPs();
-}
-
-// Workers go first: they give their leases back and push nothing more, so that what the servers make
-// durable on their way out is everything.
-void MasterNode::StopWorkersThenPs() {
-  stopping_workers_ = true;
-  for (const auto& [name, node] : nodes_) {
-    if (node.role == Role::kWorker) launcher_.Stop(name, StopMode::kDrain);
-  }
-  CheckStopped();
-}
-
-void MasterNode::CheckStopped() {
-  if (!stopped_) return;
-  const bool late = runtime_.clock.Now() > stop_deadline_;
-  const auto alive = [this](Role role) {
-    return launcher_.manages_processes() &&
-           std::any_of(nodes_.begin(), nodes_.end(), [role](const auto& entry) {
-             return entry.second.role == role && entry.second.pid != 0 &&
-                    entry.second.state != "stopped" && entry.second.state != "restarting";
-           });
-  };
-  if (late) {
-    for (const auto& [name, node] : nodes_) launcher_.Stop(name, StopMode::kKill);
-  } else if (alive(Role::kWorker)) {
-    return;
-  } else if (stopping_workers_) {
-    stopping_workers_ = false;
-    for (const auto& [name, node] : nodes_) {
-      if (node.role == Role::kPs) launcher_.Stop(name, StopMode::kDrain);
-    }
-    return;
-  } else if (alive(Role::kPs)) {
-    return;
-  }
-  std::exchange(stopped_, nullptr)();
 }
 
 }  // namespace freshet::master

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// MasterNode: membership, view, heartbeats. The job is in master_job.cc.
+// MasterNode: membership, view, heartbeats.
 #include "master/master_node.h"
 
 #include <algorithm>
@@ -66,83 +66,6 @@ void MasterNode::Fail(const std::string& why) {
   events_.Add("job_failed", "", why);
 }
 
-void MasterNode::Start() {
-  const auto loaded = store_.Load();
-  if (!loaded) return Exit(1, "cannot read the cluster's state: " + loaded.error().message);
-  if (*loaded) {
-    auto state = protocol::DecodeStruct<ClusterState>(**loaded, "the cluster's state");
-    if (!state) return Exit(1, state.error().message);
-    state_ = std::move(*state);
-    options_.partitions = state_.view.partitions();
-  } else {
-    state_.cluster = protocol::ClusterId(runtime_.random.Next() | 1);
-    state_.view.number = protocol::ViewNumber(1);
-    state_.view.places.resize(options_.partitions);
-    state_.view.tables.push_back({protocol::kAuditTable, protocol::AuditTableSchema()});
-  }
-  ++state_.boot;
-  if (!Save()) return;
-  sender_ = {state_.cluster, protocol::Incarnation()};
-  progress_ = std::make_unique<ProgressBook>(options_.partitions);
-  leases_ = std::make_unique<LeaseBook>(options_.partitions, state_.boot);
-  for (const protocol::LogSpec& spec : options_.job.logs) logs_[spec.log].spec = spec;
-  for (const KnownNode& known : state_.nodes) {
-    Node& node = nodes_[known.name];
-    node.role = known.role;
-    node.name = known.name;
-    node.incarnation = known.incarnation;
-    node.process = known.process;
-    node.pid = known.pid;
-    node.restarts = known.restarts;
-    node.state = "lost";
-    node.last_heard = node.started = runtime_.clock.Now();
-  }
-  events_.Add("master_started", "",
-              fmt::format("cluster {:016x}, {} partitions, start {}", state_.cluster.value(),
-                          options_.partitions, state_.boot));
-  ProbeLogs();
-  StartNodes();
-  tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
-}
-
-void MasterNode::ProbeLogs() {
-  using Ends = std::map<protocol::LogId, Result<protocol::Offset>>;
-  auto ends = std::make_shared<Ends>();
-  runtime_.executor.Run(
-      [ends, specs = options_.job.logs, probe = &probe_] {
-        for (const auto& spec : specs) ends->emplace(spec.log, probe->SyncedEnd(spec));
-      },
-      [this, ends] {
-        for (const auto& [log, end] : *ends) {
-          if (!end) return Fail(end.error().message);
-          logs_[log].end = *end;
-          logs_[log].probed = true;
-        }
-      });
-}
-
-void MasterNode::StartNodes() {
-  if (!launcher_.manages_processes()) return;
-  for (uint32_t i = 0; i < options_.ps; ++i) Launch(fmt::format("ps-{}", i));
-  for (uint32_t i = 0; i < options_.workers; ++i) Launch(fmt::format("worker-{}", i));
-}
-
-void MasterNode::Launch(const std::string& name) {
-  Node& node = nodes_[name];
-  node.name = name;
-  node.role = name.starts_with("ps-") ? Role::kPs : Role::kWorker;
-  node.state = "starting";
-  node.started = node.last_heard = runtime_.clock.Now();
-  NodeSpec spec;
-  spec.name = name;
-  spec.role = node.role == Role::kPs ? NodeRole::kPs : NodeRole::kWorker;
-  spec.extra_args = node.role == Role::kPs ? options_.ps_args : options_.worker_args;
-  const auto pid = launcher_.Start(spec);
-  if (!pid) return Fail("cannot start " + name + ": " + pid.error().message);
-  node.pid = *pid;
-  events_.Add("node_started", name, fmt::format("pid {}", *pid));
-}
-
 void MasterNode::OnPacket(PeerId from, Packet packet) {
   if (exited_) return;
   const auto envelope = protocol::DecodeEnvelope(packet);
@@ -183,6 +106,10 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     return ReplyError(from, envelope.request, request.error().code, request.error().message);
   }
   const bool joins_later = envelope.cluster.value() != 0 && envelope.cluster != state_.cluster;
+  if (phase_ == Phase::kDraining) {
+    return ReplyError(from, envelope.request, ErrorCode::kUnavailable,
+                      "the cluster is being stopped; ask again when it is back");
+  }
   if (joins_later || (request->role == Role::kPs && request->name.empty())) {
     return ReplyError(from, envelope.request, ErrorCode::kConflict,
                       "registration refused: of another cluster, or a PS without --name");
@@ -200,8 +127,8 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
                       "the name " + request->name + " belongs to a node of another role");
   }
   // A hello of a child that ended since may be late: it must not displace the one that runs.
-  const bool ended = launcher_.manages_processes() && known != nodes_.end() &&
-                     known->second.pid != 0 && known->second.pid != request->pid;
+  const bool ended = known != nodes_.end() && known->second.launched && known->second.pid != 0 &&
+                     known->second.pid != request->pid;
   if (ended) {
     return ReplyError(from, envelope.request, ErrorCode::kConflict,
                       fmt::format("{} runs as process {}, not {}", request->name,
@@ -220,7 +147,8 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     node.incarnation = state_.last_incarnation = state_.last_incarnation.Next();
     std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
     state_.nodes.push_back(
-        {node.role, node.name, node.incarnation, node.process, node.pid, node.restarts});
+        {node.role, node.name, node.incarnation, node.process, node.pid, node.restarts,
+         node.launched});
     if (node.role == Role::kPs) RegisterPs(node, *request);
     if (!Save()) return;
     events_.Add("node_registered", node.name,
@@ -229,6 +157,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
   }
   node.peer = from;
   node.connected = true;
+  node.awaited = false;
   node.state = "running";
   node.last_heard = runtime_.clock.Now();
   Reply(from, envelope.request,
@@ -304,6 +233,7 @@ Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
   node->peer = from;
   node->connected = true;
   node->last_heard = runtime_.clock.Now();
+  node->awaited = false;
   if (node->state != "running") {
     if (node->state == "lost") events_.Add("node_back", node->name, "heard again");
     node->state = "running";
@@ -336,7 +266,7 @@ void MasterNode::OnPsHeartbeat(PeerId from, const Envelope& envelope, const Pack
   }
   NoteServing(*node);
   CountRecords();
-  ReplyHeartbeat(from, envelope.request, heartbeat->view);
+  ReplyHeartbeat(*node, envelope.request, heartbeat->view);
   AdvancePhase();
 }
 
@@ -359,13 +289,17 @@ void MasterNode::OnWorkerHeartbeat(PeerId from, const Envelope& envelope, const 
     leases_->Adopt({envelope.sender, 0}, *heartbeat->lease);
   }
   if (!heartbeat->fatal.empty()) Fail(node->name + ": " + heartbeat->fatal);
-  ReplyHeartbeat(from, envelope.request, heartbeat->view);
+  ReplyHeartbeat(*node, envelope.request, heartbeat->view);
 }
 
-void MasterNode::ReplyHeartbeat(PeerId to, RequestId request, protocol::ViewNumber known) {
+void MasterNode::ReplyHeartbeat(const Node& node, RequestId request, protocol::ViewNumber known) {
+  if (MustLeave(node)) {
+    return ReplyError(node.peer, request, ErrorCode::kUnavailable,
+                      "the cluster is being stopped: make durable and leave");
+  }
   protocol::HeartbeatReply reply;
   if (known < state_.view.number) reply.view = state_.view;
-  Reply(to, request, reply);
+  Reply(node.peer, request, reply);
 }
 
 void MasterNode::OnDeclareTables(PeerId from, const Envelope& envelope, const Packet& packet) {
@@ -402,34 +336,6 @@ void MasterNode::OnDeclareTables(PeerId from, const Envelope& envelope, const Pa
     PublishView();
   }
   Reply(from, envelope.request, protocol::DeclareTablesReply{state_.view});
-}
-
-void MasterNode::OnNodeExit(const NodeExit& exit) {
-  const auto it = nodes_.find(exit.name);
-  if (it == nodes_.end() || it->second.pid != exit.pid) return;
-  Node& node = it->second;
-  node.connected = false;
-  events_.Add("node_exited", node.name, fmt::format("pid {}: {}", exit.pid, exit.how));
-  exited_steps_ += node.worker.steps;
-  node.worker = {};
-  EndLeasesOf(node);
-  node.state = "stopped";
-  if (phase_ == Phase::kDraining || phase_ == Phase::kFailed) return;
-  const base::Instant now = runtime_.clock.Now();
-  const bool quick = now - node.started < std::chrono::seconds(2);
-  node.quick_exits = quick ? node.quick_exits + 1 : 0;
-  if (exit.code == base::ExitCodeFor(ErrorCode::kInvalidArgument) ||
-      node.quick_exits > options_.max_quick_restarts) {
-    return Fail(fmt::format("{} cannot be kept running ({}): see its log", node.name, exit.how));
-  }
-  if (node.role == Role::kPs) recoveries_.OnDeath(node.name, now, records_done_);
-  ++node.restarts;
-  node.state = "restarting";
-  const auto delay = node.quick_exits == 0
-                         ? milliseconds(0)
-                         : std::min(milliseconds(5000), milliseconds(50 << node.quick_exits));
-  restart_timers_[node.name] =
-      runtime_.timers.After(delay, [this, name = node.name] { Launch(name); });
 }
 
 }  // namespace freshet::master

@@ -47,6 +47,10 @@ struct MasterOptions {
   uint64_t max_lease_records = 50'000'000;
   uint64_t validation_window_records = 100'000;
   uint32_t max_quick_restarts = 10;
+  // A node of the launcher that says nothing for this long is killed and started again.
+  base::Duration hung_timeout = std::chrono::seconds(30);
+  // How long Stop waits for the nodes to make durable and leave before it kills what it may.
+  base::Duration drain_timeout = std::chrono::seconds(45);
   std::vector<std::string> ps_args;      // for the launcher
   std::vector<std::string> worker_args;  // for the launcher
 };
@@ -67,7 +71,10 @@ std::string PhaseName(Phase phase);
 struct Node {
   protocol::Role role = protocol::Role::kPs;
   std::string name;
-  std::string state = "starting";  // starting, running, lost, restarting, stopped
+  std::string state = "starting";  // starting, adopted, running, lost, restarting, stopped
+  bool launched = false;  // by the launcher; it is started again when it ends
+  bool awaited = false;   // known from before this master started, not heard yet
+  bool kill_asked = false;
   protocol::Incarnation incarnation;
   uint64_t process = 0;
   int64_t pid = 0;
@@ -107,8 +114,9 @@ class MasterNode : public transport::PacketHandler {
   // Everything applied before the call is durable on every PS.
   void Checkpoint(std::function<void(base::Result<>)> done);
   void Audit(std::function<void(base::Result<AuditResult>)> done);
-  // Asks every node to leave, workers first; calls `done` when all are gone or the deadline passed.
-  void Stop(std::function<void()> done);
+  // Asks every node to leave, workers first; calls `done` when all are gone, or with kTimeout when some
+  // had to be killed. May be asked more than once.
+  void Stop(std::function<void(base::Result<>)> done);
 
   // For status and tests.
   const MasterOptions& options() const { return options_; }
@@ -131,15 +139,36 @@ class MasterNode : public transport::PacketHandler {
   double steps_per_sec() const { return steps_per_sec_; }
   double Seconds() const;
   uint32_t TotalRestarts() const;
+  // Since this master started: records that workers pushed and every partition had already, and pushes
+  // that overlapped with what was there.
+  uint64_t ReplayedRecords() const;
+  uint64_t Conflicts() const;
 
  private:
+  // start, end and the nodes' processes (master_members.cc)
+  base::Result<> LoadState();
+  base::Result<> CheckSameJob() const;
+  void RecallNodes();
+  void ProbeLogs();
+  void StartNodes();
+  bool AdoptNode(const std::string& name);
+  NodeSpec SpecOf(const std::string& name) const;
+  void Launch(const std::string& name);
+  void CheckNodes();
+  void MissNode(Node& node, base::Duration silence);
+  void KillIfHung(Node& node, base::Duration silence);
+  void ForgetGuests();
+  bool AwaitsHolders() const;
+  bool StillHere(const Node& node) const;
+  bool MustLeave(const Node& node) const;
+  void AskToLeave(protocol::Role role);
+  void CheckStopped();
+  void EndStop(const base::Result<>& outcome);
+
   // membership (master_node.cc)
   bool Save();
   void Fail(const std::string& why);
   void Exit(int code, const std::string& why);
-  void ProbeLogs();
-  void StartNodes();
-  void Launch(const std::string& name);
   void OnRegister(transport::PeerId from, const protocol::Envelope& envelope,
                   const protocol::Packet& packet);
   std::string FreeWorkerName() const;
@@ -153,8 +182,7 @@ class MasterNode : public transport::PacketHandler {
                      const protocol::Packet& packet);
   void OnWorkerHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
                          const protocol::Packet& packet);
-  void ReplyHeartbeat(transport::PeerId to, protocol::RequestId request,
-                      protocol::ViewNumber known);
+  void ReplyHeartbeat(const Node& node, protocol::RequestId request, protocol::ViewNumber known);
   void OnDeclareTables(transport::PeerId from, const protocol::Envelope& envelope,
                        const protocol::Packet& packet);
   template <class Message>
@@ -176,7 +204,6 @@ class MasterNode : public transport::PacketHandler {
   void Tick();
   void CountRecords();
   void NoteServing(const Node& node);
-  void CheckNodes();
   void SampleRates();
   void AdvancePhase();
   bool AllDone() const;
@@ -190,8 +217,6 @@ class MasterNode : public transport::PacketHandler {
   template <class Request, class Response>
   void AskEveryPs(const Request& request, base::Duration deadline,
                   std::function<void(base::Result<std::vector<Response>>)> done);
-  void StopWorkersThenPs();
-  void CheckStopped();
 
   MasterOptions options_;
   base::Runtime runtime_;
@@ -222,14 +247,15 @@ class MasterNode : public transport::PacketHandler {
   base::Instant sampled_;
   uint64_t sampled_records_ = 0;
   uint64_t sampled_steps_ = 0;
-  uint64_t exited_steps_ = 0;  // of worker processes that are gone
+  protocol::WorkerStats gone_;  // sums over worker processes that are gone
   double records_per_sec_ = 0;
   double steps_per_sec_ = 0;
   bool asking_ps_ = false;  // a checkpoint or an audit of the job's end is under way
   bool exited_ = false;
   bool stopping_workers_ = false;
-  std::function<void()> stopped_;
+  std::vector<std::function<void(base::Result<>)>> stopped_;
   base::Instant stop_deadline_;
+  base::Instant started_;
 };
 
 }  // namespace freshet::master
