@@ -56,8 +56,9 @@ class Exchange {
   }
   void Write() {
     connected_ = true;
+    // A server that is full answers and closes before it has read: read even if writing failed.
     http::async_write(stream_, request_, [this](const error_code& error, size_t) {
-      if (!Failed(error)) Read();
+      if (!error || error == asio::error::broken_pipe || !Failed(error)) Read();
     });
   }
   void Read() {

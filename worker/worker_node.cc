@@ -9,7 +9,6 @@
 
 namespace freshet::worker {
 
-using base::ErrorCode;
 using base::Fail;
 using base::Result;
 using protocol::LeaseEnd;

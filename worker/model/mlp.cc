@@ -53,8 +53,7 @@ void MaskAndSum(const MaskedRows& in, float* __restrict bias_gradients) {
 }  // namespace
 
 Mlp::Mlp(const Options& options)
-    : inputs_count_(options.inputs),
-      input_stride_((options.inputs + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine) {
+    : input_stride_((options.inputs + kFloatsPerLine - 1) / kFloatsPerLine * kFloatsPerLine) {
   CHECK(!options.hidden.empty());
   size_t at = options.begin_float;
   uint32_t inputs = options.inputs;

@@ -53,7 +53,6 @@ class Mlp {
   void BackwardOutput(std::span<const float> dense, std::span<const float> logit_gradients,
                       std::span<float> gradients);
 
-  uint32_t inputs_count_;
   size_t input_stride_;
   std::vector<Layer> layers_;
   size_t output_at_ = 0;
