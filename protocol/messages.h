@@ -38,7 +38,9 @@ enum class MessageType : uint8_t {
   kCheckpointRequest = 17,
   kCheckpointReply = 18,
   kAuditRequest = 19,
-  kAuditReply = 20
+  kAuditReply = 20,
+  kBackupRequest = 21,
+  kBackupReply = 22
 };
 
 template <class E>
@@ -46,7 +48,7 @@ struct EnumRange;  // first and last value a peer may send
 
 template <>
 struct EnumRange<MessageType> {
-  static constexpr auto first = MessageType::kErrorReply, last = MessageType::kAuditReply;
+  static constexpr auto first = MessageType::kErrorReply, last = MessageType::kBackupReply;
 };
 template <>
 struct EnumRange<OptimizerKind> {
@@ -388,6 +390,52 @@ struct AuditReply {
   static constexpr MessageType kType = MessageType::kAuditReply;
   std::vector<PartitionAudit> partitions;
   static auto Fields(auto& self, auto&& f) { return f(self.partitions); }
+};
+
+// Asks for copies of the images of some partitions in a directory that this PS can write to. Repeated
+// until the answer says how it ended; a PS that does not know the round yet begins it.
+struct BackupRequest {
+  static constexpr MessageType kType = MessageType::kBackupRequest;
+  uint64_t round = 0;  // of one backup, drawn by the master
+  std::string dir;     // it exists
+  std::vector<uint16_t> cover;  // partitions, ascending
+  static auto Fields(auto& self, auto&& f) { return f(self.round, self.dir, self.cover); }
+};
+
+enum class BackupState : uint8_t { kRunning = 1, kEnded = 2, kFailed = 3 };
+template <>
+struct EnumRange<BackupState> {
+  static constexpr auto first = BackupState::kRunning, last = BackupState::kFailed;
+};
+
+// One partition's images in one file. The checksum is of everything in it.
+struct BackupFile {
+  PartitionId partition;
+  std::string name;
+  Tenure tenure;  // with `version`: the stamp of the newest image in it
+  uint64_t version = 0;
+  uint64_t bytes = 0;
+  uint64_t checksum = 0;
+  std::vector<LogWatermark> watermarks;
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.partition, self.name, self.tenure, self.version, self.bytes, self.checksum,
+             self.watermarks);
+  }
+  bool operator==(const BackupFile&) const = default;
+};
+
+struct BackupReply {
+  static constexpr MessageType kType = MessageType::kBackupReply;
+  uint64_t round = 0;
+  BackupState state = BackupState::kRunning;
+  uint64_t done = 0;   // partitions copied, or not here any more
+  uint64_t bytes = 0;  // written so far
+  std::vector<BackupFile> files;  // when it has ended; a covered partition without one has left
+  base::ErrorCode code = base::ErrorCode::kFailed;  // when it has failed
+  std::string message;
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.round, self.state, self.done, self.bytes, self.files, self.code, self.message);
+  }
 };
 
 }  // namespace freshet::protocol
