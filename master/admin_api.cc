@@ -39,7 +39,10 @@ ordered_json JobJson(const MasterNode& node) {
                       {"replayed_records", node.ReplayedRecords()},
                       {"conflicts", node.Conflicts()}};
   if (node.final_audit()) job["dead_lettered"] = node.final_audit()->dead_lettered;
-  if (!node.error().empty()) job["error"] = node.error();
+  if (!node.error().empty()) {
+    job["error"] = node.error();
+    job["error_code"] = base::ErrorCodeName(node.error_code());
+  }
   return job;
 }
 
@@ -119,7 +122,7 @@ void AdminApi::Handle(const AdminRequest& request, AdminReply reply) {
 
 void AdminApi::Summary(const AdminReply& reply) const {
   if (node_.phase() == Phase::kFailed) {
-    return reply(ErrorResponse({ErrorCode::kFailed, node_.error()}));
+    return reply(ErrorResponse({node_.error_code(), node_.error()}));
   }
   if (node_.phase() != Phase::kCompleted) {
     return reply(ErrorResponse(

@@ -145,6 +145,12 @@ void MasterNode::SampleRates() {
     const double units_per_sec = rate(units, node.sampled_units);
     (node.role == Role::kPs ? node.rows_per_sec : node.records_per_sec) = units_per_sec;
     node.sampled_units = units;
+    if (node.ps.images_saved > node.noted_images) {
+      events_.Add("checkpoint", name,
+                  fmt::format("{} images of partitions saved",
+                              node.ps.images_saved - node.noted_images));
+    }
+    node.noted_images = node.ps.images_saved;
   }
   sampled_ = now;
   sampled_records_ = records;

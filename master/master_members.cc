@@ -130,7 +130,7 @@ void MasterNode::ProbeLogs() {
       },
       [this, ends] {
         for (const auto& [log, end] : *ends) {
-          if (!end) return Fail(end.error().message);
+          if (!end) return Fail(end.error().message, end.error().code);
           logs_[log].end = *end;
           logs_[log].probed = true;
         }

@@ -57,10 +57,11 @@ void MasterNode::Exit(int code, const std::string& why) {
   exit_(code, why);
 }
 
-void MasterNode::Fail(const std::string& why) {
+void MasterNode::Fail(const std::string& why, base::ErrorCode code) {
   if (phase_ == Phase::kFailed || phase_ == Phase::kCompleted) return;
   phase_ = Phase::kFailed;
   error_ = why;
+  error_code_ = code;
   training_ended_ = runtime_.clock.Now();
   FRESHET_LOG_ERROR("the job failed: {}", why);
   events_.Add("job_failed", "", why);

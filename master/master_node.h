@@ -90,6 +90,7 @@ struct Node {
   double rows_per_sec = 0;
   double records_per_sec = 0;
   uint64_t sampled_units = 0;
+  uint64_t noted_images = 0;  // that an event told of
 };
 
 struct LogState {
@@ -122,6 +123,7 @@ class MasterNode : public transport::PacketHandler {
   const MasterOptions& options() const { return options_; }
   Phase phase() const { return phase_; }
   const std::string& error() const { return error_; }
+  base::ErrorCode error_code() const { return error_code_; }
   const protocol::View& view() const { return state_.view; }
   const std::map<std::string, Node>& nodes() const { return nodes_; }
   const std::map<protocol::LogId, LogState>& logs() const { return logs_; }
@@ -167,7 +169,8 @@ class MasterNode : public transport::PacketHandler {
 
   // membership (master_node.cc)
   bool Save();
-  void Fail(const std::string& why);
+  // `code` tells the command what to exit with.
+  void Fail(const std::string& why, base::ErrorCode code = base::ErrorCode::kFailed);
   void Exit(int code, const std::string& why);
   void OnRegister(transport::PeerId from, const protocol::Envelope& envelope,
                   const protocol::Packet& packet);
@@ -239,6 +242,7 @@ class MasterNode : public transport::PacketHandler {
   ValidationBook evaluation_;
   Phase phase_ = Phase::kStarting;
   std::string error_;
+  base::ErrorCode error_code_ = base::ErrorCode::kFailed;
   std::optional<AuditResult> final_audit_;
   base::Instant training_began_;
   base::Instant training_ended_;
