@@ -62,6 +62,18 @@ uint64_t ImageRecord::BlockBytes() const {
   return sum;
 }
 
+ImageRecord MakeRecord(const protocol::Image& image, uint32_t number) {
+  ImageRecord record;
+  record.partition = image.header.partition;
+  record.number = number;
+  record.stamp = image.header.stamp;
+  record.base = image.header.base;
+  const protocol::Buffer header = protocol::EncodeImageHeader(image.header);
+  record.header.assign(reinterpret_cast<const char*>(header.data()), header.size());
+  record.blocks.reserve(image.blocks.size());
+  return record;
+}
+
 std::string EncodeRecord(const ImageRecord& record) {
   std::string out;
   out.reserve(kFixedBytes + record.header.size() + record.blocks.size() * kStoredBlockBytes +

@@ -41,6 +41,8 @@ struct RecordPlace {
   uint32_t number = 0;
 };
 
+// All but the blocks.
+ImageRecord MakeRecord(const protocol::Image& image, uint32_t number);
 std::string EncodeRecord(const ImageRecord& record);
 // kCorrupt unless every byte is what EncodeRecord made; kConflict: for another place.
 base::Result<ImageRecord> DecodeRecord(RecordPlace place, std::string_view bytes);

@@ -56,17 +56,6 @@ Result<> CheckSizes(const Image& image) {
   return {};
 }
 
-ImageRecord MakeRecord(const Image& image, uint32_t number) {
-  ImageRecord record;
-  record.partition = image.header.partition;
-  record.number = number;
-  record.stamp = image.header.stamp;
-  record.base = image.header.base;
-  record.header = std::string(Chars(protocol::EncodeImageHeader(image.header)));
-  record.blocks.reserve(image.blocks.size());
-  return record;
-}
-
 uint64_t RoughBytes(const Image& image) {
   uint64_t sum = 4096;
   for (const Buffer& block : image.blocks) sum += block.size() + 4096;
