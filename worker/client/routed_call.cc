@@ -20,6 +20,11 @@ uint32_t RowsOf(const KeyRouting& routing, uint16_t partition) {
   return routing.begin(partition + 1u) - routing.begin(partition);
 }
 
+bool AnyOk(const std::vector<uint8_t>& statuses) {
+  return std::find(statuses.begin(), statuses.end(), static_cast<uint8_t>(PartitionStatus::kOk)) !=
+         statuses.end();
+}
+
 }  // namespace
 
 RoutedCall RoutedCall::Pull(std::vector<RoutedRows> rows, uint32_t partitions) {
@@ -127,10 +132,10 @@ Result<std::vector<uint8_t>> RoutedCall::ReadStatuses(const std::vector<uint16_t
     if (!reply) return Fail(reply.error().code, reply.error().message);
     statuses = std::move(reply->statuses);
     const bool has_values = packet.frames.size() == 2 + rows_.size();
-    const bool any_ok = std::find(statuses.begin(), statuses.end(),
-                                  static_cast<uint8_t>(PartitionStatus::kOk)) != statuses.end();
-    if (any_ok && !has_values) return Fail(ErrorCode::kCorrupt, "a pull reply without values");
-    if (any_ok) {
+    if (AnyOk(statuses) && !has_values) {
+      return Fail(ErrorCode::kCorrupt, "a pull reply without values");
+    }
+    if (AnyOk(statuses)) {
       if (auto ok = CheckValues(cover, packet); !ok) {
         return Fail(ok.error().code, ok.error().message);
       }
@@ -144,6 +149,8 @@ Result<std::vector<uint8_t>> RoutedCall::ReadStatuses(const std::vector<uint16_t
 
 void RoutedCall::CopyRows(const std::vector<uint16_t>& cover, const std::vector<uint8_t>& statuses,
                           const Packet& packet) {
+  // A server that does not know the tables yet sends no values.
+  if (!AnyOk(statuses)) return;
   for (size_t t = 0; t < rows_.size(); ++t) {
     const RoutedRows& table = rows_[t];
     const float* in = packet.frames[2 + t].As<float>().data();
