@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "tests/sim/sim_run.h"
+#include "transport/malloc_tuning.h"
 #include "transport/system_clock.h"
 
 namespace freshet::sim {
@@ -104,6 +105,7 @@ int RunAll(const SimConfig& config, const FaultSet& faults) {
 
 int main(int argc, char** argv) {
   using namespace freshet;
+  transport::TuneMallocForFrames();
   sim::SimConfig config;
   base::ConfigFields fields;
   config.Declare(fields);

@@ -160,7 +160,7 @@ Result<> SimEndpoint::Send(PeerId peer, Packet packet) {
 
 void SimEndpoint::Receive(SimNetwork::ConnectionId connection, SimNetwork::Direction direction,
                           Packet packet) {
-  process_.Post(Duration(0), [this, connection, direction, packet = std::move(packet)]() mutable {
+  process_.RunOrWait([this, connection, direction, packet = std::move(packet)]() mutable {
     auto known = by_connection_.find(connection);
     if (known == by_connection_.end()) {
       // A reply on a connection that was closed meanwhile.

@@ -23,13 +23,16 @@ SimProcess::~SimProcess() {
 
 void SimProcess::Post(Duration delay, Scheduler::Task task) {
   scheduler_.After(delay, [life = life_, task = std::move(task)]() mutable {
-    if (!life->alive) return;
-    if (life->paused || !life->waiting.empty()) {
-      life->waiting.push_back(std::move(task));
-    } else {
-      task();
-    }
+    if (life->alive) RunOrWait(*life, std::move(task));
   });
+}
+
+void SimProcess::RunOrWait(Life& life, Scheduler::Task task) {
+  if (life.paused || !life.waiting.empty()) {
+    life.waiting.push_back(std::move(task));
+  } else {
+    task();
+  }
 }
 
 // What waited runs in its order, one task an event, before anything newer.

@@ -37,6 +37,8 @@ class SimProcess {
   base::Runtime runtime() { return {clock_, timers_, executor_, random_}; }
   // Runs the task on the process's loop.
   void Post(base::Duration delay, Scheduler::Task task);
+  // The same within this event, unless the process is paused.
+  void RunOrWait(Scheduler::Task task) { RunOrWait(*life_, std::move(task)); }
 
   void Pause() { life_->paused = true; }
   void Resume();
@@ -50,6 +52,7 @@ class SimProcess {
     bool paused = false;
     std::deque<Scheduler::Task> waiting;
   };
+  static void RunOrWait(Life& life, Scheduler::Task task);
 
   // Every process's clock has its own origin.
   class Clock final : public base::Clock {
