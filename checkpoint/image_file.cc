@@ -275,6 +275,7 @@ Result<ImageFile> Reader::Read() {
     auto image = ReadImage({file.info.partition, number}, before);
     if (!image) return Pass(image.error());
     before = file.info.stamp = image->header.stamp;
+    file.info.applied = image->header.applied;
     file.images.push_back(std::move(*image));
   }
   if (!before) return Damaged("there is no image in it");
@@ -292,6 +293,7 @@ Result<ImageFileInfo> WriteImageFile(const std::string& path, const std::vector<
   ImageFileInfo info;
   info.partition = images.front().header.partition;
   info.stamp = images.back().header.stamp;
+  info.applied = images.back().header.applied;
   info.images = static_cast<uint32_t>(images.size());
   const std::string head = MakeHead(info.partition, info.images);
   std::string sums = head.substr(0, kHeadBytes - sizeof(uint64_t));

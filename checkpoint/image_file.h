@@ -16,7 +16,8 @@ inline constexpr uint32_t kImageFileFormat = 1;
 
 struct ImageFileInfo {
   protocol::PartitionId partition;
-  protocol::Stamp stamp;  // of the last image
+  protocol::Stamp stamp;          // of the last image
+  protocol::AppliedSets applied;  // of the last image
   uint32_t images = 0;
   uint64_t bytes = 0;
   // Covers every byte of the file but the last 24; those are checked against it.

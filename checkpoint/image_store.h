@@ -3,9 +3,11 @@
 // one.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "checkpoint/image_file.h"
 #include "protocol/image.h"
 
 namespace freshet::checkpoint {
@@ -46,6 +48,15 @@ class ImageStore {
 
   // Removes the partition's image iff its stamp's tenure is lower than `below` (G13).
   virtual base::Result<> Remove(protocol::PartitionId partition, protocol::Tenure below) = 0;
+
+  // Copies what Load returns to a file that did not exist: with the errors of Load and of
+  // WriteImageFile. Stores without files need not be able to.
+  virtual base::Result<ImageFileInfo> Export(protocol::PartitionId partition,
+                                             const std::string& path) {
+    return base::Fail(base::ErrorCode::kUnavailable,
+                      "no image of partition " + std::to_string(partition.value()) +
+                          " can be copied to " + path + ": this store keeps none in files");
+  }
 };
 
 }  // namespace freshet::checkpoint

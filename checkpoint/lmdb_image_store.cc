@@ -353,6 +353,12 @@ Result<uint32_t> LmdbImageStore::Repair(PartitionId partition) {
   return lost;
 }
 
+Result<ImageFileInfo> LmdbImageStore::Export(PartitionId partition, const std::string& path) {
+  const auto images = Load(partition);
+  if (!images) return Pass(images.error());
+  return WriteImageFile(path, *images);
+}
+
 Result<std::vector<Damage>> LmdbImageStore::Verify() {
   std::vector<PartitionId> partitions;
   const auto add = [&](const RecordPlace& place, std::string_view) -> Result<> {

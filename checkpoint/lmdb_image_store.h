@@ -48,6 +48,8 @@ class LmdbImageStore final : public ImageStore {
   base::Result<> Save(const protocol::Image& image) override;
   base::Result<std::vector<char>> SaveAll(const std::vector<protocol::Image>& images) override;
   base::Result<> Remove(protocol::PartitionId partition, protocol::Tenure below) override;
+  base::Result<ImageFileInfo> Export(protocol::PartitionId partition,
+                                     const std::string& path) override;
 
   // The images before the first damaged one: an older state, valid with its own applied sets.
   struct IntactPrefix {

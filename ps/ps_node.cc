@@ -48,6 +48,7 @@ PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& en
       arena_(RowArenaOptions{.limit_bytes = options_.memory_limit_bytes}),
       data_(slots_, tables_),
       checkpointer_(slots_, store, runtime, options_.checkpoint),
+      copier_(slots_, store, runtime, checkpointer_),
       rpc_(endpoint, runtime, 16),
       process_(runtime.random.Next()) {
   checkpointer_.on_failure = [this](const std::string& why) {
@@ -312,6 +313,7 @@ void PsNode::OnRequest(PeerId from, const protocol::Envelope& envelope, Packet& 
     case MessageType::kPushRequest: OnPush(from, envelope.request, packet); break;
     case MessageType::kCheckpointRequest: OnCheckpoint(from, envelope.request); break;
     case MessageType::kAuditRequest: OnAudit(from, envelope.request); break;
+    case MessageType::kBackupRequest: OnBackup(from, envelope.request, packet); break;
     default: break;  // a late reply to a request that is over
   }
 }
@@ -365,6 +367,15 @@ void PsNode::OnAudit(PeerId from, RequestId request) {
         });
   }
   Reply(from, request, reply);
+}
+
+void PsNode::OnBackup(PeerId from, RequestId request, const Packet& packet) {
+  const auto body = protocol::DecodeBody<protocol::BackupRequest>(packet);
+  if (!body) return ReplyError(from, request, body.error());
+  if (draining_) {
+    return ReplyError(from, request, {ErrorCode::kUnavailable, "this PS is draining"});
+  }
+  Reply(from, request, copier_.Handle(*body, sender_.incarnation));
 }
 
 template <class Message>

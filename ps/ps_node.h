@@ -19,6 +19,7 @@
 #include "protocol/messages.h"
 #include "ps/checkpointer.h"
 #include "ps/data_service.h"
+#include "ps/image_copier.h"
 #include "ps/row_arena.h"
 #include "ps/slot.h"
 #include "transport/endpoint.h"
@@ -73,6 +74,8 @@ class PsNode : public transport::PacketHandler {
   void OnPush(transport::PeerId from, protocol::RequestId request, const protocol::Packet& packet);
   void OnCheckpoint(transport::PeerId from, protocol::RequestId request);
   void OnAudit(transport::PeerId from, protocol::RequestId request);
+  void OnBackup(transport::PeerId from, protocol::RequestId request,
+                const protocol::Packet& packet);
   template <class Message>
   void Reply(transport::PeerId to, protocol::RequestId request, const Message& message,
              std::vector<protocol::Buffer> arrays = {});
@@ -89,6 +92,7 @@ class PsNode : public transport::PacketHandler {
   Slots slots_;
   DataService data_;
   Checkpointer checkpointer_;
+  ImageCopier copier_;
   transport::RpcClient rpc_;
   transport::PeerId master_;
   uint64_t process_ = 0;

@@ -39,6 +39,7 @@ TEST(ImageFile, GivesBackWhatWasWrittenAndTellsAboutIt) {
   ASSERT_TRUE(written) << written.error().message;
   EXPECT_EQ(written->partition, PartitionId(300));
   EXPECT_EQ(written->stamp, MakeStamp(6, 10));
+  EXPECT_EQ(written->applied, Chain().back().header.applied);
   EXPECT_EQ(written->images, 3u);
   EXPECT_EQ(written->bytes, std::filesystem::file_size(path));
   const auto read = ReadImageFile(path);
@@ -53,9 +54,13 @@ TEST(ImageFile, TakesWhatAStoreLoadsIntoAnotherStore) {
   const auto from = LmdbImageStore::Open({.directory = dir.path() + "/from"});
   ASSERT_TRUE(from);
   for (const Image& image : Chain()) ASSERT_TRUE((*from)->Save(image));
-  ASSERT_TRUE(WriteImageFile(dir.path() + "/a.img", *(*from)->Load(PartitionId(300))));
+  const auto exported = (*from)->Export(PartitionId(300), dir.path() + "/a.img");
+  ASSERT_TRUE(exported) << exported.error().message;
+  EXPECT_EQ((*from)->Export(PartitionId(4), dir.path() + "/b.img").error().code,
+            ErrorCode::kNotFound);
   const auto file = ReadImageFile(dir.path() + "/a.img");
   ASSERT_TRUE(file);
+  EXPECT_EQ(file->info, *exported);
   const auto to = LmdbImageStore::Open({.directory = dir.path() + "/to"});
   ASSERT_TRUE(to);
   const auto saved = (*to)->SaveAll(file->images);
