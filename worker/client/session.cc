@@ -195,7 +195,13 @@ void Session::ReportFatal(const std::string& why) {
 
 void Session::AddValidation(protocol::LogId log, protocol::Span span,
                             const protocol::ValidationHistogram& predictions) {
+  // A span that was learnt or evaluated again, since the master did not hear of it or a server fell
+  // back: its first predictions are on their way.
+  for (const protocol::ValidationChunk& sent : unacknowledged_) {
+    if (sent.log == log && sent.spans.Compare(span) != protocol::Overlap::kDisjoint) return;
+  }
   Chunk& chunk = chunks_[log];
+  if (chunk.spans.Compare(span) != protocol::Overlap::kDisjoint) return;
   chunk.spans.Add(span);
   chunk.histogram.Merge(predictions);
 }
