@@ -218,12 +218,43 @@ Violation Checker::CheckDurable(const master::MasterNode& master) {
                          restored.error().message);
     }
     if (auto bad = CheckPartition(partition, owner + "'s disk")) return bad;
+    const ps::PsNode* server = cluster_.FindServer(owner, view.nodes[view.places[p].node].incarnation);
+    if (auto bad = CheckSameRows(tables, *server->slots()[p].partition, partition)) return bad;
     for (const SimLog* log : training_) {
       const SpanSet whole = {{0, log->end}};
       if (partition.applied().Of(log->spec.log) == whole) continue;
       return fmt::format("G19: partition {} on {}'s disk has {} of log {}, not all of {}", p, owner,
                          partition.applied().Of(log->spec.log).ToString(), log->spec.name,
                          log->end);
+    }
+  }
+  return std::nullopt;
+}
+
+// A row that only one side has was never learnt: it must be as it began.
+Violation Checker::CheckSameRows(const ps::TableSet& tables, const ps::Partition& live,
+                                 const ps::Partition& restored) const {
+  for (const protocol::Table& table : cluster_.master()->view().tables) {
+    std::map<protocol::Key, std::vector<float>> rows[2];
+    const ps::Partition* sides[2] = {&live, &restored};
+    for (size_t side = 0; side < 2; ++side) {
+      sides[side]->ForEachRow(table.id, [&](protocol::Key key, std::span<const float> weights) {
+        rows[side][key].assign(weights.begin(), weights.end());
+        rows[1 - side].try_emplace(key);
+      });
+    }
+    for (auto& [key, weights] : rows[0]) {
+      for (auto* row : {&weights, &rows[1].at(key)}) {
+        if (!row->empty()) continue;
+        row->resize(table.schema.dim);
+        tables.Find(table.id)->init.Fill(key, row->data());
+      }
+      if (std::memcmp(weights.data(), rows[1].at(key).data(),
+                      weights.size() * sizeof(float)) == 0) {
+        continue;
+      }
+      return fmt::format("I3: partition {} table {} row {:#x} is another one on disk",
+                         live.id().value(), table.schema.name, key);
     }
   }
   return std::nullopt;

@@ -45,6 +45,8 @@ class Checker {
   Violation CheckOwners() const;
   Violation CheckPartition(const ps::Partition& partition, const std::string& where) const;
   Violation CheckDurable(const master::MasterNode& master);
+  Violation CheckSameRows(const ps::TableSet& tables, const ps::Partition& live,
+                          const ps::Partition& restored) const;
   Violation CheckValidation(const master::MasterNode& master) const;
   void OnCheckpointed(const std::map<uint16_t, protocol::AppliedSets>& before);
 

@@ -18,7 +18,7 @@ namespace {
 struct SimConfig {
   uint64_t seeds = 500;
   uint64_t from = 1;
-  std::string faults = "workers";
+  std::string faults = "all";
   bool verbose = false;
   bool messages = false;
   bool twice = false;
