@@ -187,7 +187,7 @@ void WriteValue(BodyWriter& w, const Span& value) {
 bool ReadValue(BodyReader& r, Span& value) {
   size_t size = 0;
   return r.BeginArray(&size) && size == 2 && r.Uint(&value.begin) && r.Uint(&value.end) &&
-         value.begin <= value.end && r.EndArray();
+         value.begin <= value.end && value.end <= kMaxOffset && r.EndArray();
 }
 
 void WriteValue(BodyWriter& w, const SpanSet& value) {
@@ -203,6 +203,7 @@ void WriteValue(BodyWriter& w, const SpanSet& value) {
 bool ReadValue(BodyReader& r, SpanSet& value) {
   std::vector<uint64_t> edges;
   if (!ReadVector(r, edges) || edges.size() % 2 != 0) return false;
+  if (!edges.empty() && edges.back() > kMaxOffset) return false;  // the highest, if they are sound
   std::vector<Span> spans;
   spans.reserve(edges.size() / 2);
   for (size_t i = 0; i < edges.size(); i += 2) spans.push_back({edges[i], edges[i + 1]});

@@ -30,5 +30,7 @@ using Offset = uint64_t;
 
 inline constexpr uint32_t kMaxPartitions = 16384;
 inline constexpr uint32_t kMaxLogs = 1024;
+// Far above any log, and low enough that sums and rounding of offsets cannot overflow.
+inline constexpr Offset kMaxOffset = uint64_t{1} << 62;
 
 }  // namespace freshet::protocol

@@ -29,6 +29,7 @@ Result<> ValidateView(const View& view) {
   const auto bad = [](std::string what) {
     return Fail(ErrorCode::kInvalidArgument, "view refused: " + std::move(what));
   };
+  if (view.places.empty()) return bad("no partitions");
   if (view.places.size() > kMaxPartitions) return bad("too many partitions");
   if (view.nodes.size() >= kNoNode) return bad("too many nodes");
   std::set<std::string> names;
@@ -48,6 +49,10 @@ Result<> ValidateView(const View& view) {
     if (view.tables[i].id.value() != i) return bad("table ids are not 0, 1, 2 ..");
     if (auto ok = ValidateTable(view.tables[i].schema); !ok) return bad(ok.error().message);
   }
+  // Its rows are read as counters, whatever the view says.
+  const bool audited =
+      !view.tables.empty() && view.tables[kAuditTable.value()].schema == AuditTableSchema();
+  if (!audited) return bad("the first table is not the audit's");
   return {};
 }
 

@@ -19,6 +19,10 @@ namespace {
 
 // A batch is thousands of records; a span beyond this is a damaged or hostile request.
 constexpr uint64_t kMaxPushSpan = 1u << 24;
+// Values of one table in a reply: what a frame of the wire may hold.
+constexpr uint64_t kMaxTableBytes = 64u << 20;
+// Of all tables of a reply.
+constexpr uint64_t kMaxReplyBytes = 4 * kMaxTableBytes;
 
 tl::unexpected<base::Error> Malformed(const char* what) {
   return Fail(ErrorCode::kInvalidArgument, std::string("malformed request: ") + what);
@@ -99,6 +103,15 @@ Result<DataService::Pulled> DataService::OnPull(const protocol::PullRequest& req
   Pulled out;
   out.reply.statuses.resize(request.cover.size(), Code(PartitionStatus::kUnknownTable));
   if (!*known) return out;
+  // A key is 8 bytes of the request and may be 16 KiB of the reply.
+  uint64_t reply_bytes = 0;
+  for (const TableFrames& frames : frames_) {
+    const uint64_t table_bytes = frames.keys.size() * uint64_t{frames.dim} * sizeof(float);
+    reply_bytes += table_bytes;
+    if (table_bytes > kMaxTableBytes || reply_bytes > kMaxReplyBytes) {
+      return Malformed("more values than a reply may hold; pull fewer keys at once");
+    }
+  }
   for (size_t i = 0; i < request.cover.size(); ++i) {
     Slot& slot = slots_[request.cover[i]];
     PartitionStatus status = PartitionStatus::kOk;
@@ -131,7 +144,11 @@ void DataService::JudgePush(const protocol::PushRequest& request, std::vector<ui
       slot.wanted = true;
     } else {
       switch (slot.partition->Judge(request.log, request.span)) {
-        case protocol::Overlap::kDisjoint: break;
+        case protocol::Overlap::kDisjoint:
+          if (!slot.partition->HasRoomFor(request.log, request.span)) {
+            status = PartitionStatus::kOutOfMemory;
+          }
+          break;
         case protocol::Overlap::kContained: status = PartitionStatus::kAlreadyApplied; break;
         case protocol::Overlap::kPartial: status = PartitionStatus::kSpanConflict; break;
       }
@@ -152,7 +169,11 @@ Result<> DataService::ReserveAll(const std::vector<uint16_t>& cover,
 Result<protocol::PushReply> DataService::OnPush(const protocol::PushRequest& request,
                                                 const Packet& packet) {
   if (auto ok = CheckCover(request.cover); !ok) return Fail(ok.error().code, ok.error().message);
-  if (request.span.empty() || request.span.size() > kMaxPushSpan) return Malformed("its span");
+  const bool span_ok = !request.span.empty() && request.span.size() <= kMaxPushSpan &&
+                       request.span.end <= protocol::kMaxOffset;
+  if (!span_ok) return Malformed("its span");
+  // A log beyond it could be applied but never reported.
+  if (request.log.value() >= protocol::kMaxLogs) return Malformed("its log");
   const auto known =
       CheckFrames(request.tables, request.cover.size(), packet, WithGradients::kYes);
   if (!known) return Fail(known.error().code, known.error().message);

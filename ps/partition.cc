@@ -17,6 +17,10 @@ using protocol::Stamp;
 
 namespace {
 
+// A set has about as many spans as there are workers; beyond this somebody pushes nonsense, which must
+// not grow heartbeats and images without end (I7).
+constexpr size_t kMaxSpans = 1 << 16;
+
 std::string Name(const Stamp& stamp) {
   return std::to_string(stamp.tenure.value()) + "." + std::to_string(stamp.version);
 }
@@ -39,6 +43,12 @@ TableShard* Partition::AddShard(protocol::TableId table) {
 protocol::Overlap Partition::Judge(protocol::LogId log, protocol::Span span) const {
   if (span.empty()) return protocol::Overlap::kContained;
   return applied_.Of(log).Compare(span);
+}
+
+bool Partition::HasRoomFor(protocol::LogId log, protocol::Span span) const {
+  const protocol::SpanSet& set = applied_.Of(log);
+  if (set.spans().size() < kMaxSpans) return true;
+  return set.Contains(span.end) || (span.begin > 0 && set.Contains(span.begin - 1));
 }
 
 void Partition::RecordApplied(protocol::LogId log, protocol::Span span) {

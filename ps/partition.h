@@ -32,6 +32,8 @@ class Partition {
 
   // What a push of `span` would meet (rule G5). An empty span is contained in anything.
   protocol::Overlap Judge(protocol::LogId log, protocol::Span span) const;
+  // False: the applied set has as many spans as it may have, and this one would be one more.
+  bool HasRoomFor(protocol::LogId log, protocol::Span span) const;
   // The rows' change by `span`, which is disjoint from the applied set, is done: to be called in the same
   // turn. Raises the version.
   void RecordApplied(protocol::LogId log, protocol::Span span);
