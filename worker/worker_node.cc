@@ -18,6 +18,7 @@ namespace {
 
 // Batches read before they are needed, so that reading and parsing overlap with the rest.
 constexpr uint32_t kReadAhead = 2;
+constexpr base::Duration kAskWhenComplete = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -95,8 +96,10 @@ void WorkerNode::OnLease(const protocol::LeaseReply& reply) {
     }
     return drained_();
   }
-  if (reply.answer == protocol::LeaseAnswer::kComplete) {
-    complete_ = true;
+  complete_ = reply.answer == protocol::LeaseAnswer::kComplete;
+  if (complete_) {
+    // Not for ever: a restarted master may have to evaluate again.
+    lease_timer_ = runtime_.timers.After(kAskWhenComplete, [this] { AskForLease(); });
     return;
   }
   const protocol::Lease& lease = reply.lease;
