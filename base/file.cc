@@ -130,6 +130,12 @@ Result<void> SyncDirectory(const std::string& path) {
   return {};
 }
 
+std::string ShortestPath(const std::string& path) {
+  std::error_code error;
+  const std::string relative = std::filesystem::proximate(path, error).string();
+  return !error && !relative.empty() && relative.size() < path.size() ? relative : path;
+}
+
 std::string JoinPath(std::string_view directory, std::string_view name) {
   return (std::filesystem::path(directory) / name).string();
 }

@@ -28,6 +28,10 @@ Result<void> SyncDirectory(const std::string& path);
 // Two such parts of a path: JoinPath("a", "b") is "a/b".
 std::string JoinPath(std::string_view directory, std::string_view name);
 
+// The path as it is, or seen from the working directory, whichever is shorter: the path of a socket
+// has at most 107 bytes.
+std::string ShortestPath(const std::string& path);
+
 // An exclusive lock that the process holds until this object or the process ends, however it ends.
 // The file stays, with the pid of the last holder in it; children do not inherit the lock.
 class LockFile {

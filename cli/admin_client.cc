@@ -12,6 +12,8 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
+#include "base/file.h"
+
 namespace freshet::cli {
 namespace {
 
@@ -139,7 +141,8 @@ base::ErrorCode CodeByName(const std::string& name) {
 }
 
 AdminClient::AdminClient(std::string cluster_dir)
-    : cluster_dir_(std::move(cluster_dir)), socket_path_(cluster_dir_ + "/admin.sock") {}
+    : cluster_dir_(std::move(cluster_dir)),
+      socket_path_(base::ShortestPath(cluster_dir_ + "/admin.sock")) {}
 
 base::Result<Json> AdminClient::Get(const std::string& target,
                                     std::chrono::milliseconds deadline) const {

@@ -20,6 +20,8 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"train", "train a model on a file with a local cluster, from start to end", RunTrain},
+    {"up", "start a long-running cluster in the background, or go on with one", RunUp},
+    {"down", "drain a cluster and stop it", RunDown},
     {"status", "what a running cluster does, and its nodes", RunStatus},
     {"verify", "count whether every record has had its effect exactly once", RunVerify},
     {"checkpoint", "make everything applied so far durable", RunCheckpoint},
@@ -48,7 +50,11 @@ std::string Help() {
   return out;
 }
 
+// Started by other commands, not by people.
+constexpr Command kHidden = {"supervise", "", RunSupervise};
+
 const Command* FindCommand(std::string_view name) {
+  if (name == kHidden.name) return &kHidden;
   for (const Command& command : kCommands) {
     if (name == command.name) return &command;
   }

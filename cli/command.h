@@ -25,6 +25,9 @@ int ReportError(const base::Error& error);
 int PrintText(const std::string& text);
 int PrintJson(const Json& json);
 
+int RunUp(int argc, const char* const* argv);
+int RunDown(int argc, const char* const* argv);
+int RunSupervise(int argc, const char* const* argv);
 int RunTrain(int argc, const char* const* argv);
 int RunStatus(int argc, const char* const* argv);
 int RunVerify(int argc, const char* const* argv);

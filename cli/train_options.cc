@@ -91,10 +91,7 @@ base::Result<> TrainOptions::Resolve() {
   }
   const base::Result<stream::LogSchema> parsed = stream::LoadSchema(schema);
   if (!parsed) return tl::unexpected(parsed.error());
-  const auto settings = ParseModelSettings(model_config);
-  if (!settings) return tl::unexpected(settings.error());
-  const auto config = worker::ParseModelConfig(model, *settings);
-  if (!config) return tl::unexpected(config.error());
+  if (base::Result<> checked = CheckModelSettings(model, model_config); !checked) return checked;
   if (ps > partitions) {
     return base::Fail(ErrorCode::kInvalidArgument,
                       fmt::format("--ps {} is more than --partitions {}: some would own nothing; "
@@ -141,6 +138,14 @@ std::string MasterYaml(const std::vector<MasterSetting>& settings) {
     out += fmt::format("{}: {}\n", setting.key, setting.yaml_value);
   }
   return out;
+}
+
+base::Result<> CheckModelSettings(const std::string& model, const std::string& settings) {
+  const auto parsed = ParseModelSettings(settings);
+  if (!parsed) return tl::unexpected(parsed.error());
+  const auto config = worker::ParseModelConfig(model, *parsed);
+  if (!config) return tl::unexpected(config.error());
+  return {};
 }
 
 base::Result<std::map<std::string, std::string>> ParseModelSettings(const std::string& text) {

@@ -45,6 +45,8 @@ std::vector<MasterSetting> MasterSettings(const TrainOptions& options);
 // The text of the master's configuration file.
 std::string MasterYaml(const std::vector<MasterSetting>& settings);
 
+// Whether there is such a model and it takes these settings, written as for --model-config.
+base::Result<> CheckModelSettings(const std::string& model, const std::string& settings);
 // "dim=8,hidden=64-32" as a map; kInvalidArgument names the part that is no key=value.
 base::Result<std::map<std::string, std::string>> ParseModelSettings(const std::string& text);
 

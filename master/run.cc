@@ -55,16 +55,9 @@ base::Result<> Listen(transport::Daemon& daemon, const MasterConfig& config) {
   return base::WriteFileAtomic(file, daemon.endpoint().bound_address());
 }
 
-// Whichever of the two forms is shorter: the path of a socket has at most 107 bytes.
-std::string ShortestPath(const std::string& path) {
-  std::error_code error;
-  const std::string relative = fs::proximate(path, error).string();
-  return !error && !relative.empty() && relative.size() < path.size() ? relative : path;
-}
-
 base::Result<std::unique_ptr<AdminServer>> Serve(transport::Daemon& daemon, AdminApi& api,
                                                  const MasterConfig& config) {
-  return AdminServer::Start({.socket_path = ShortestPath(config.dir + "/admin.sock")},
+  return AdminServer::Start({.socket_path = base::ShortestPath(config.dir + "/admin.sock")},
                             [&daemon, &api](AdminRequest request, AdminReply reply) {
                               auto posted =
                                   daemon.loop().Post([&api, request = std::move(request), reply] {
