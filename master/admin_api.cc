@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "master/file_backup_writer.h"
+
 namespace freshet::master {
 
 using base::ErrorCode;
@@ -92,6 +94,21 @@ void ReplyJson(const AdminReply& reply, const ordered_json& json) {
   reply({200, json.dump(-1, ' ', false, ordered_json::error_handler_t::replace)});
 }
 
+ordered_json BackupJson(const BackupStatus& backup) {
+  constexpr const char* kPhases[] = {"none", "running", "ended", "failed"};
+  ordered_json json = {{"state", kPhases[static_cast<size_t>(backup.phase)]},
+                       {"dir", backup.dir},
+                       {"partitions", backup.partitions},
+                       {"copied", backup.copied},
+                       {"bytes", backup.bytes},
+                       {"seconds", backup.seconds}};
+  if (backup.phase == BackupPhase::kFailed) {
+    json["error"] = {{"code", base::ErrorCodeName(backup.error.code)},
+                     {"message", backup.error.message}};
+  }
+  return json;
+}
+
 ordered_json AuditJson(const AuditResult& audit) {
   return {{"expected", audit.expected}, {"actual", audit.actual}, {"ok", audit.ok}};
 }
@@ -106,6 +123,10 @@ void AdminApi::Handle(const AdminRequest& request, AdminReply reply) {
   if (get && request.path == "/v1/events") return Events(request, reply);
   if (post && request.path == "/v1/verify") return Verify(std::move(reply));
   if (post && request.path == "/v1/checkpoint") return Checkpoint(std::move(reply));
+  if (post && request.path == "/v1/backup") return StartBackup(request, reply);
+  if (get && request.path == "/v1/backup") {
+    return ReplyJson(reply, BackupJson(node_.backup_status()));
+  }
   if (post && request.path == "/v1/stop") {
     node_.Stop([reply, stopped = on_stopped_](const base::Result<>& outcome) {
       if (outcome) {
@@ -185,6 +206,19 @@ void AdminApi::Verify(AdminReply reply) {
                       {"ok", audit->ok},
                       {"problems", audit->problems}});
   });
+}
+
+void AdminApi::StartBackup(const AdminRequest& request, const AdminReply& reply) {
+  const auto body = ordered_json::parse(request.body, nullptr, false);
+  const bool named = body.is_object() && body.contains("to") && body["to"].is_string();
+  if (!named) {
+    return reply(ErrorResponse({ErrorCode::kInvalidArgument,
+                                "the body must be JSON of the form {\"to\": \"/a/directory\"}"}));
+  }
+  const auto started = node_.StartBackup(std::make_shared<FileBackupWriter>(
+      BackupPlace{body["to"].get<std::string>(), cluster_dir_}));
+  if (!started) return reply(ErrorResponse(started.error()));
+  ReplyJson(reply, BackupJson(node_.backup_status()));
 }
 
 void AdminApi::Checkpoint(AdminReply reply) {

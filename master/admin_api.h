@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 
 #include "master/admin_server.h"
 #include "master/master_node.h"
@@ -12,10 +13,11 @@ namespace freshet::master {
 class AdminApi {
  public:
   // `on_stopped` is called after POST /v1/stop, when all nodes are gone.
-  AdminApi(MasterNode& node, std::function<void()> on_stopped)
-      : node_(node), on_stopped_(std::move(on_stopped)) {}
+  AdminApi(MasterNode& node, std::string cluster_dir, std::function<void()> on_stopped)
+      : node_(node), cluster_dir_(std::move(cluster_dir)), on_stopped_(std::move(on_stopped)) {}
 
-  // GET /v1/status, /v1/summary, /v1/events?since=N; POST /v1/verify, /v1/checkpoint, /v1/stop.
+  // GET /v1/status, /v1/summary, /v1/events?since=N, /v1/backup (the last one);
+  // POST /v1/verify, /v1/checkpoint, /v1/stop, /v1/backup {"to": "/dir"} (begins one).
   void Handle(const AdminRequest& request, AdminReply reply);
 
  private:
@@ -23,8 +25,10 @@ class AdminApi {
   void Events(const AdminRequest& request, const AdminReply& reply);
   void Verify(AdminReply reply);
   void Checkpoint(AdminReply reply);
+  void StartBackup(const AdminRequest& request, const AdminReply& reply);
 
   MasterNode& node_;
+  std::string cluster_dir_;
   std::function<void()> on_stopped_;
 };
 

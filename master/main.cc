@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// freshet-master: leads a cluster.
+// freshet-master: leads a cluster. freshet-master restore: makes its directory from a backup.
+#include <string_view>
+
 #include "master/master_config.h"
+#include "master/restore.h"
 #include "master/run.h"
 
 int main(int argc, char** argv) {
   using namespace freshet;
+  if (argc > 1 && std::string_view(argv[1]) == "restore") {
+    return master::RunRestore(argc - 1, argv + 1);
+  }
   master::MasterConfig config;
   base::ConfigFields fields;
   config.Declare(fields);

@@ -361,6 +361,13 @@ void MasterNode::Checkpoint(std::function<void(Result<>)> done) {
       });
 }
 
+Result<> MasterNode::StartBackup(std::shared_ptr<BackupWriter> writer) {
+  if (phase_ == Phase::kDraining) {
+    return base::Fail(ErrorCode::kUnavailable, "the cluster is being stopped");
+  }
+  return backup_.Start(std::move(writer));
+}
+
 void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
   AskEveryPs<protocol::AuditRequest, protocol::AuditReply>(
       {}, seconds(20),

@@ -34,6 +34,7 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime,
       exit_(std::move(exit)),
       rpc_(endpoint, runtime, 1024),
       events_(runtime.clock),
+      backup_({runtime_, rpc_, sender_, state_, nodes_, events_}),
       training_(options_.validation_window_records),
       evaluation_(options_.validation_window_records) {}
 

@@ -13,6 +13,7 @@
 
 #include "base/runtime.h"
 #include "master/audit_check.h"
+#include "master/backup_run.h"
 #include "master/cluster_state.h"
 #include "master/event_log.h"
 #include "master/launcher.h"
@@ -115,6 +116,8 @@ class MasterNode : public transport::PacketHandler {
   // Everything applied before the call is durable on every PS.
   void Checkpoint(std::function<void(base::Result<>)> done);
   void Audit(std::function<void(base::Result<AuditResult>)> done);
+  // Copies what is durable to another place while the cluster works; see backup_status() for its end.
+  base::Result<> StartBackup(std::shared_ptr<BackupWriter> writer);
   // Asks every node to leave, workers first; calls `done` when all are gone, or with kTimeout when some
   // had to be killed. May be asked more than once.
   void Stop(std::function<void(base::Result<>)> done);
@@ -132,6 +135,7 @@ class MasterNode : public transport::PacketHandler {
   const ValidationBook& evaluation() const { return evaluation_; }
   const std::optional<AuditResult>& final_audit() const { return final_audit_; }
   EventLog& events() { return events_; }
+  BackupStatus backup_status() const { return backup_.Status(); }
   const base::Clock& clock() const { return runtime_.clock; }
   // The last that is known while reports are missing.
   uint64_t RecordsDone() const { return records_done_; }
@@ -237,6 +241,7 @@ class MasterNode : public transport::PacketHandler {
   std::unique_ptr<ProgressBook> progress_;
   std::unique_ptr<LeaseBook> leases_;
   RecoveryWatch recoveries_;
+  BackupRun backup_;
   uint64_t records_done_ = 0;
   ValidationBook training_;
   ValidationBook evaluation_;

@@ -115,7 +115,7 @@ int RunMaster(const MasterConfig& config) {
   const auto leave = [&daemon] {
     daemon.loop().After(milliseconds(50), [&daemon] { daemon.Exit(0); });
   };
-  AdminApi api(node, leave);
+  AdminApi api(node, config.dir, leave);
   auto admin = Serve(daemon, api, config);
   if (!admin) return report(admin.error());
   daemon.endpoint().SetHandler(node);
