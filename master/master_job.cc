@@ -22,6 +22,8 @@ using transport::PeerId;
 
 namespace {
 
+constexpr seconds kPredictionPatience{2};
+
 double InSeconds(base::Duration duration) {
   return static_cast<double>(duration.count()) / 1e6;
 }
@@ -260,7 +262,7 @@ void MasterNode::AdvancePhase() {
       return;
     case Phase::kFinishing:
       // Rule G19: the stream has ended when everything is durable, not when it is applied.
-      if (AllDurable()) return EnterEvaluating();
+      if (AllDurable()) return AwaitPredictions();
       if (!AllDone() && progress_->AllReported()) phase_ = Phase::kTraining;  // a PS fell back
       return;
     case Phase::kEvaluating:
@@ -273,6 +275,7 @@ void MasterNode::AdvancePhase() {
 void MasterNode::EnterFinishing() {
   if (training_ended_ == base::Instant()) training_ended_ = runtime_.clock.Now();
   phase_ = Phase::kFinishing;
+  durable_since_.reset();
   if (asking_ps_) return;
   asking_ps_ = true;
   Checkpoint([this](const Result<>& outcome) {
@@ -281,6 +284,15 @@ void MasterNode::EnterFinishing() {
     if (phase_ == Phase::kFinishing && !AllDurable()) phase_ = Phase::kTraining;
     AdvancePhase();
   });
+}
+
+// A worker that has pushed its last batch may not have said yet what it predicted; it does so before it
+// ends its lease. One that keeps its lease is not waited for.
+void MasterNode::AwaitPredictions() {
+  const base::Instant now = runtime_.clock.Now();
+  if (!durable_since_) durable_since_ = now;
+  if (leases_->active() > 0 && now - *durable_since_ < kPredictionPatience) return;
+  EnterEvaluating();
 }
 
 void MasterNode::EnterEvaluating() {

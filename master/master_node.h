@@ -217,6 +217,7 @@ class MasterNode : public transport::PacketHandler {
   bool AllDurable() const;
   bool AllEvaluated() const;
   void EnterFinishing();
+  void AwaitPredictions();
   void EnterEvaluating();
   void EnterAuditing();
   void Complete();
@@ -259,6 +260,7 @@ class MasterNode : public transport::PacketHandler {
   protocol::WorkerStats gone_;  // sums over worker processes that are gone
   double records_per_sec_ = 0;
   double steps_per_sec_ = 0;
+  std::optional<base::Instant> durable_since_;  // while finishing
   bool asking_ps_ = false;  // a checkpoint or an audit of the job's end is under way
   bool exited_ = false;
   bool stopping_workers_ = false;

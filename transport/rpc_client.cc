@@ -50,7 +50,13 @@ void RpcClient::Attempt(RequestId id) {
     return;
   }
   // A full or missing pipe is like a lost packet: the timer repeats it, sooner than a lost one.
-  const bool sent = endpoint_.Send(pending.peer, pending.packet).has_value();
+  const auto sent = endpoint_.Send(pending.peer, pending.packet);
+  if (!sent && sent.error().code == ErrorCode::kInvalidArgument) {
+    pending.timer = runtime_.timers.After(base::Duration(0), [this, id, error = sent.error()] {
+      Finish(id, tl::unexpected(error));
+    });
+    return;
+  }
   base::Duration wait = pending.wait;
   if (sent) {
     pending.wait = std::min(pending.wait * 2, pending.max_wait);

@@ -2,9 +2,11 @@
 // RpcClient: requests with a deadline over a lossy endpoint. One per brain, on the brain's loop.
 // Repeats a request under the same id until the deadline (receivers are idempotent); at most
 // `max_in_flight` at once. The callback runs exactly once: with the reply, or with kTimeout, an
-// ErrorReply's error, or kResourceExhausted; never inside Call, never after Cancel or destruction.
+// ErrorReply's error, kInvalidArgument (a packet that no endpoint would send) or kResourceExhausted;
+// never inside Call, never after Cancel or destruction.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 
@@ -68,6 +70,24 @@ class RpcClient {
   protocol::RequestId next_;
   std::map<protocol::RequestId, Pending> pending_;
   uint64_t repeats_ = 0;
+};
+
+// Calls that say the same thing over and over, each time newer: an answer may take longer than the time
+// to the next one, so several are left in flight and only the oldest is given up.
+class CallWindow {
+ public:
+  explicit CallWindow(RpcClient& rpc) : rpc_(rpc) {}
+  void Add(protocol::RequestId call) {
+    calls_.push_back(call);
+    if (calls_.size() <= kMost) return;
+    rpc_.Cancel(calls_.front());
+    calls_.pop_front();
+  }
+
+ private:
+  static constexpr size_t kMost = 8;
+  RpcClient& rpc_;
+  std::deque<protocol::RequestId> calls_;
 };
 
 }  // namespace freshet::transport

@@ -18,7 +18,7 @@ class LogOpener {
   virtual base::Result<std::unique_ptr<stream::LogReader>> Open(const protocol::LogSpec& log) = 0;
 };
 
-// Takes records that could not be parsed, once their span was applied.
+// Takes records that could not be parsed, before their span is pushed; again when it is read again.
 class DeadLetterSink {
  public:
   virtual ~DeadLetterSink() = default;

@@ -13,11 +13,16 @@ using base::Fail;
 using base::Result;
 using protocol::LeaseEnd;
 using std::chrono::milliseconds;
+using std::chrono::seconds;
 
 namespace {
 
 // Batches read before they are needed, so that reading and parsing overlap with the rest.
 constexpr uint32_t kReadAhead = 2;
+// A draining worker does not wait for ever for servers or a master that are gone: whatever it holds is
+// taken back when it has left.
+constexpr seconds kDrainPatience{30};
+constexpr seconds kFlushPatience{2};
 constexpr base::Duration kAskWhenComplete = std::chrono::seconds(1);
 
 }  // namespace
@@ -28,7 +33,11 @@ WorkerNode::WorkerNode(base::Runtime runtime, Session& session, LogOpener& opene
   session_.on_registered = [this](const protocol::RegisterReply& reply) { OnRegistered(reply); };
 }
 
-WorkerNode::~WorkerNode() { runtime_.timers.Cancel(lease_timer_); }
+WorkerNode::~WorkerNode() {
+  for (const base::TimerId timer : {lease_timer_, drain_timer_, flush_timer_}) {
+    runtime_.timers.Cancel(timer);
+  }
+}
 
 void WorkerNode::Start() { session_.Start(); }
 
@@ -94,7 +103,7 @@ void WorkerNode::OnLease(const protocol::LeaseReply& reply) {
       lease_ = reply.lease;
       return EndLease(LeaseEnd::kGivenBack);
     }
-    return drained_();
+    return LeaveFlushed();
   }
   complete_ = reply.answer == protocol::LeaseAnswer::kComplete;
   if (complete_) {
@@ -185,7 +194,7 @@ void WorkerNode::PullBatch(const std::shared_ptr<Batch>& batch) {
 
 void WorkerNode::OnPulled(const std::shared_ptr<Batch>& batch, Result<> outcome) {
   if (!outcome) {
-    GiveBack(outcome.error().message);
+    OnCallFailed(outcome.error());
     return Retire(batch);
   }
   if (batch->records.rows > 0) {
@@ -202,6 +211,8 @@ void WorkerNode::OnPulled(const std::shared_ptr<Batch>& batch, Result<> outcome)
     CountValidation(*batch);
     return Retire(batch);
   }
+  // Before the push: a worker that dies between the two leaves a line too many, never one too few (I8).
+  if (!batch->records.dead.empty()) dead_.Add(logs_.at(batch->log).spec, batch->records.dead);
   Session::PushCall push{batch->log, batch->span, batch->DeadOffsets(), {}};
   if (batch->records.rows > 0) {
     for (size_t t = 0; t < tables_.size(); ++t) {
@@ -216,7 +227,7 @@ void WorkerNode::OnPulled(const std::shared_ptr<Batch>& batch, Result<> outcome)
 
 void WorkerNode::OnPushed(const std::shared_ptr<Batch>& batch, Result<PushResult> outcome) {
   if (!outcome) {
-    GiveBack(outcome.error().message);
+    OnCallFailed(outcome.error());
     return Retire(batch);
   }
   protocol::WorkerStats& stats = session_.stats();
@@ -225,9 +236,6 @@ void WorkerNode::OnPushed(const std::shared_ptr<Batch>& batch, Result<PushResult
       stats.records += batch->span.size();
       ++stats.steps;
       CountValidation(*batch);
-      if (!batch->records.dead.empty()) {
-        dead_.Add(logs_.at(batch->log).spec, batch->records.dead);
-      }
       break;
     case PushResult::kAlreadyApplied:
       stats.already_applied += batch->span.size();
@@ -260,7 +268,7 @@ void WorkerNode::Retire(const std::shared_ptr<Batch>& batch) {
 void WorkerNode::MaybeEndLease() {
   if (in_flight_ > 0 || failed_) return;
   if (!lease_) {
-    if (drained_ && !asking_) drained_();
+    if (drained_ && !asking_) LeaveFlushed();
     return;
   }
   const bool finished = next_offset_ >= lease_->span.end && !giving_back_;
@@ -269,6 +277,12 @@ void WorkerNode::MaybeEndLease() {
   } else if (giving_back_ || drained_) {
     EndLease(LeaseEnd::kGivenBack);
   }
+}
+
+void WorkerNode::OnCallFailed(const base::Error& error) {
+  // A request that is wrong in itself would be as wrong under the next lease.
+  if (error.code == base::ErrorCode::kInvalidArgument) return Fatal(error.message);
+  GiveBack(error.message);
 }
 
 // What is in flight is finished first: whatever it applied is applied.
@@ -282,13 +296,40 @@ void WorkerNode::GiveBack(const std::string& why) {
 void WorkerNode::Drain(std::function<void()> done) {
   runtime_.timers.Cancel(lease_timer_);
   drained_ = std::move(done);
+  drain_timer_ = runtime_.timers.After(kDrainPatience, [this] {
+    FRESHET_LOG_WARN("leaving with {} batches on their way: no answer", in_flight_);
+    Leave();
+  });
+  if (failed_) return LeaveFlushed();
   if (!asking_) MaybeEndLease();
+}
+
+// What was predicted and learnt counts in the job's figures, so the master hears of it first.
+void WorkerNode::LeaveFlushed() {
+  if (leaving_) return;
+  leaving_ = true;
+  runtime_.timers.Cancel(drain_timer_);
+  drain_timer_ = runtime_.timers.After(kFlushPatience, [this] { Leave(); });
+  AwaitFlush();
+}
+
+void WorkerNode::AwaitFlush() {
+  if (session_.validation_flushed()) return Leave();
+  flush_timer_ = runtime_.timers.After(milliseconds(5), [this] { AwaitFlush(); });
+}
+
+void WorkerNode::Leave() {
+  runtime_.timers.Cancel(drain_timer_);
+  runtime_.timers.Cancel(flush_timer_);
+  leaving_ = true;
+  if (const auto done = std::exchange(left_, true) ? nullptr : drained_) done();
 }
 
 void WorkerNode::Fatal(const std::string& why) {
   failed_ = true;
   FRESHET_LOG_ERROR("{}", why);
   session_.ReportFatal(why);
+  if (drained_) LeaveFlushed();
 }
 
 }  // namespace freshet::worker

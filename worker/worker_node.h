@@ -33,7 +33,8 @@ class WorkerNode {
   std::function<void(const protocol::RegisterReply&)> on_registered;
 
   void Start();
-  // Finishes the batches in flight, gives the lease back, then calls `done`.
+  // Finishes the batches in flight, gives the lease back, hands in what was predicted, then calls `done`:
+  // in any case within half a minute.
   void Drain(std::function<void()> done);
   bool complete() const { return complete_; }
 
@@ -61,7 +62,11 @@ class WorkerNode {
   void CountValidation(const Batch& batch);
   void Retire(const std::shared_ptr<Batch>& batch);
   void MaybeEndLease();
+  void OnCallFailed(const base::Error& error);
   void GiveBack(const std::string& why);
+  void LeaveFlushed();
+  void AwaitFlush();
+  void Leave();
   void Fatal(const std::string& why);
 
   base::Runtime runtime_;
@@ -84,7 +89,11 @@ class WorkerNode {
   bool complete_ = false;
   bool failed_ = false;
   std::function<void()> drained_;
+  bool leaving_ = false;  // nothing of it is on its way any more but predictions
+  bool left_ = false;
   base::TimerId lease_timer_;
+  base::TimerId drain_timer_;
+  base::TimerId flush_timer_;
 };
 
 }  // namespace freshet::worker

@@ -28,6 +28,8 @@ constexpr transport::CallOptions kMasterCall{
     .deadline = seconds(10), .attempt = milliseconds(300), .max_attempt = seconds(2)};
 // Rule G17: a frozen or dead old owner never says 'not owner', so the view is asked for anyway.
 constexpr uint32_t kRefreshEvery = 3;
+// Heartbeats' worth of predictions on their way to the master.
+constexpr size_t kMaxUnacknowledged = 4;
 
 }  // namespace
 
@@ -70,6 +72,8 @@ void Session::OnRegistered(Result<Packet> packet) {
       options_.name = reply->name;
       heartbeat_interval_ = milliseconds(std::clamp<uint64_t>(reply->heartbeat_ms, 10, 10'000));
       OnView(reply->view);
+      if (partitions() == 0) Exit(1, "the master's view cannot be used");
+      if (exited_) return;
       Heartbeat();
       if (on_registered) on_registered(*reply);
       return;
@@ -149,33 +153,38 @@ void Session::RefreshView() {
 void Session::Heartbeat() {
   runtime_.timers.Cancel(heartbeat_timer_);
   heartbeat_timer_ = runtime_.timers.After(heartbeat_interval_, [this] { Heartbeat(); });
-  if (heartbeat_call_) rpc_.Cancel(*heartbeat_call_);
   protocol::WorkerHeartbeat heartbeat;
   heartbeat.view = view_.number;
   heartbeat.stats = stats_;
   heartbeat.fatal = fatal_;
   heartbeat.lease = lease_;
-  // A chunk is repeated as it is until it is acknowledged, so that the master can tell that it is one
-  // it has counted; what comes meanwhile waits in the next chunk.
-  if (unacknowledged_.empty()) {
-    for (auto& [log, chunk] : chunks_) {
-      auto delta = chunk.histogram.ToDelta();
-      unacknowledged_.push_back({log, std::move(chunk.spans), std::move(delta.buckets),
-                                 std::move(delta.positive), std::move(delta.negative),
-                                 delta.loss_sum});
-    }
-    chunks_.clear();
-  }
-  heartbeat.validation = unacknowledged_;
-  heartbeat_call_ = rpc_.Call(master_, sender_, heartbeat, {},
-                              {.deadline = seconds(5), .attempt = seconds(5)},
-                              [this](Result<Packet> reply) {
-                                heartbeat_call_.reset();
-                                OnHeartbeatReply(std::move(reply));
-                              });
+  SendChunks(&heartbeat);
+  heartbeat_calls_.Add(rpc_.Call(master_, sender_, heartbeat, {},
+                                 {.deadline = seconds(5), .attempt = seconds(5)},
+                                 [this, sent = chunks_sent_](Result<Packet> reply) {
+                                   OnHeartbeatReply(sent, std::move(reply));
+                                 }));
 }
 
-void Session::OnHeartbeatReply(Result<Packet> packet) {
+// A chunk is repeated as it is until it is acknowledged, so that the master can tell that it is one it
+// has counted; while too many are on their way, what comes meanwhile waits in the next one.
+void Session::SendChunks(protocol::WorkerHeartbeat* heartbeat) {
+  if (!chunks_.empty() && unacknowledged_.size() < kMaxUnacknowledged) {
+    SentChunks& sent = unacknowledged_.emplace_back();
+    sent.number = ++chunks_sent_;
+    for (auto& [log, chunk] : std::exchange(chunks_, {})) {
+      auto delta = chunk.histogram.ToDelta();
+      sent.chunks.push_back({log, chunk.spans, std::move(delta.buckets), std::move(delta.positive),
+                             std::move(delta.negative), delta.loss_sum});
+    }
+  }
+  for (const SentChunks& sent : unacknowledged_) {
+    heartbeat->validation.insert(heartbeat->validation.end(), sent.chunks.begin(),
+                                 sent.chunks.end());
+  }
+}
+
+void Session::OnHeartbeatReply(uint64_t chunks_sent, Result<Packet> packet) {
   if (!packet) {
     if (packet.error().code == ErrorCode::kConflict) {
       Exit(ExitCodeFor(ErrorCode::kConflict), packet.error().message);
@@ -184,7 +193,9 @@ void Session::OnHeartbeatReply(Result<Packet> packet) {
   }
   auto reply = protocol::DecodeAs<protocol::HeartbeatReply>(*packet);
   if (!reply) return;
-  unacknowledged_.clear();
+  while (!unacknowledged_.empty() && unacknowledged_.front().number <= chunks_sent) {
+    unacknowledged_.pop_front();
+  }
   if (reply->view) OnView(*reply->view);
 }
 
@@ -197,8 +208,10 @@ void Session::AddValidation(protocol::LogId log, protocol::Span span,
                             const protocol::ValidationHistogram& predictions) {
   // A span that was learnt or evaluated again, since the master did not hear of it or a server fell
   // back: its first predictions are on their way.
-  for (const protocol::ValidationChunk& sent : unacknowledged_) {
-    if (sent.log == log && sent.spans.Compare(span) != protocol::Overlap::kDisjoint) return;
+  for (const SentChunks& sent : unacknowledged_) {
+    for (const protocol::ValidationChunk& chunk : sent.chunks) {
+      if (chunk.log == log && chunk.spans.Compare(span) != protocol::Overlap::kDisjoint) return;
+    }
   }
   Chunk& chunk = chunks_[log];
   if (chunk.spans.Compare(span) != protocol::Overlap::kDisjoint) return;
@@ -239,6 +252,8 @@ void Session::SendDeclare(std::vector<protocol::TableSchema> tables, TablesCallb
 }
 
 void Session::RequestLease(const LeaseCall& call, LeaseCallback done) {
+  // What was predicted under the lease is heard before its end, which may be the end of the job.
+  if (call.how != protocol::LeaseEnd::kNone) Heartbeat();
   SendLease({++lease_sequence_, call.ended, call.how, call.wants_more}, std::move(done));
 }
 
@@ -352,6 +367,10 @@ void Session::OnAttempt(RequestId request, Result<Packet> reply) {
   if (node.empty()) return;
   const Attempt& attempt = node.mapped();
   const CallId id = attempt.call;
+  if (!reply && reply.error().code == ErrorCode::kInvalidArgument) {
+    // Asking again would not help.
+    return FinishCall(id, Fail(reply.error().code, reply.error().message));
+  }
   Call& call = calls_.at(id);
   const auto verdict = call.routed.OnReply(attempt.cover, reply);
   if (call.routed.conflict() || call.routed.finished()) return FinishCall(id, {});

@@ -5,6 +5,7 @@
 // borrows must live until its callback ran, which happens exactly once, never inside the call.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -43,6 +44,8 @@ class Session : public transport::PacketHandler {
   std::function<void(const protocol::RegisterReply&)> on_registered;
   // The master refused this worker or gave its name to another process: code and reason.
   std::function<void(int, const std::string&)> on_exit;
+  // The cluster is being stopped: finish what is in hand and leave. Called once; without it, on_exit.
+  std::function<void()> on_leave;
 
   void Start();
   void OnPacket(transport::PeerId from, protocol::Packet packet) override;
@@ -119,6 +122,11 @@ class Session : public transport::PacketHandler {
     protocol::SpanSet spans;
     protocol::ValidationHistogram histogram;
   };
+  // Chunks that were sent, by the heartbeat that sent them first.
+  struct SentChunks {
+    uint64_t number = 0;
+    std::vector<protocol::ValidationChunk> chunks;
+  };
 
   void Register();
   void OnRegistered(base::Result<protocol::Packet> reply);
@@ -126,7 +134,8 @@ class Session : public transport::PacketHandler {
   void ConnectPeers();
   void RefreshView();
   void Heartbeat();
-  void OnHeartbeatReply(base::Result<protocol::Packet> reply);
+  void SendChunks(protocol::WorkerHeartbeat* heartbeat);
+  void OnHeartbeatReply(uint64_t chunks_sent, base::Result<protocol::Packet> reply);
   void SendLease(protocol::LeaseRequest request, LeaseCallback done);
   void SendDeclare(std::vector<protocol::TableSchema> tables, TablesCallback done);
   void StartCall(Call call);
@@ -153,13 +162,15 @@ class Session : public transport::PacketHandler {
   uint64_t lease_sequence_ = 0;
   bool refreshing_ = false;
   bool exited_ = false;
+  bool leaving_ = false;
   base::Duration heartbeat_interval_ = std::chrono::milliseconds(200);
   base::TimerId heartbeat_timer_;
   base::TimerId register_timer_;
   std::map<uint64_t, base::TimerId> later_;  // retries of master requests, by lease sequence
-  std::optional<protocol::RequestId> heartbeat_call_;
+  transport::CallWindow heartbeat_calls_{rpc_};
   std::map<protocol::LogId, Chunk> chunks_;
-  std::vector<protocol::ValidationChunk> unacknowledged_;
+  std::deque<SentChunks> unacknowledged_;
+  uint64_t chunks_sent_ = 0;
   protocol::WorkerStats stats_;
   std::string fatal_;
   std::optional<protocol::Lease> lease_;
