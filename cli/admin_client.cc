@@ -34,7 +34,7 @@ struct Answer {
 // One request from connecting to the answer; each step starts the next.
 class Exchange {
  public:
-  Exchange(const std::string& path, http::request<http::empty_body> request)
+  Exchange(const std::string& path, http::request<http::string_body> request)
       : endpoint_(path), stream_(io_), request_(std::move(request)) {
     parser_.body_limit(kMaxAnswerBytes);
   }
@@ -71,7 +71,7 @@ class Exchange {
   asio::io_context io_{1};
   Local::endpoint endpoint_;
   beast::basic_stream<Local> stream_;
-  http::request<http::empty_body> request_;
+  http::request<http::string_body> request_;
   http::response_parser<http::string_body> parser_;
   beast::flat_buffer buffer_{1 << 16};
   error_code error_;
@@ -96,6 +96,7 @@ struct Call {
   const std::string& socket_path;
   const std::string& target;
   std::chrono::milliseconds deadline;
+  std::string body = {};
 };
 
 base::Result<Json> Ask(const Call& call) {
@@ -105,9 +106,13 @@ base::Result<Json> Ask(const Call& call) {
         fmt::format("{}: a socket's path has at most {} bytes; choose a shorter --dir",
                     call.socket_path, sizeof(sockaddr_un::sun_path) - 1));
   }
-  http::request<http::empty_body> request(call.method, call.target, 11);
+  http::request<http::string_body> request(call.method, call.target, 11);
   request.set(http::field::host, "freshet");
   request.keep_alive(false);
+  if (!call.body.empty()) {
+    request.set(http::field::content_type, "application/json");
+    request.body() = call.body;
+  }
   request.prepare_payload();
   Exchange exchange(call.socket_path, std::move(request));
   const error_code error = exchange.Run(call.deadline);
@@ -152,6 +157,12 @@ base::Result<Json> AdminClient::Get(const std::string& target,
 base::Result<Json> AdminClient::Post(const std::string& target,
                                      std::chrono::milliseconds deadline) const {
   return Ask({http::verb::post, cluster_dir_, socket_path_, target, deadline});
+}
+
+base::Result<Json> AdminClient::Post(const std::string& target, const Json& body,
+                                     std::chrono::milliseconds deadline) const {
+  return Ask({http::verb::post, cluster_dir_, socket_path_, target, deadline,
+              body.dump(-1, ' ', false, Json::error_handler_t::replace)});
 }
 
 bool AdminClient::SomebodyListens() const {

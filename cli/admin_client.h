@@ -25,6 +25,9 @@ class AdminClient {
                          std::chrono::milliseconds deadline = kAdminDeadline) const;
   base::Result<Json> Post(const std::string& target,
                           std::chrono::milliseconds deadline = kAdminDeadline) const;
+  // With a JSON body.
+  base::Result<Json> Post(const std::string& target, const Json& body,
+                          std::chrono::milliseconds deadline = kAdminDeadline) const;
   // Whether a process listens there, whatever it would say.
   bool SomebodyListens() const;
 

@@ -25,6 +25,8 @@ constexpr Command kCommands[] = {
     {"status", "what a running cluster does, and its nodes", RunStatus},
     {"verify", "count whether every record has had its effect exactly once", RunVerify},
     {"checkpoint", "make everything applied so far durable", RunCheckpoint},
+    {"backup", "copy a working cluster's state to a directory", RunBackup},
+    {"restore", "make a new cluster's directory from a backup", RunRestore},
     {"events", "what happened in a running cluster", RunEvents},
     {"logs", "the log of a node", RunLogs},
     {"generate", "write click records with a known best possible AUC", RunGenerate},

@@ -32,6 +32,8 @@ int RunTrain(int argc, const char* const* argv);
 int RunStatus(int argc, const char* const* argv);
 int RunVerify(int argc, const char* const* argv);
 int RunCheckpoint(int argc, const char* const* argv);
+int RunBackup(int argc, const char* const* argv);
+int RunRestore(int argc, const char* const* argv);
 int RunEvents(int argc, const char* const* argv);
 int RunLogs(int argc, const char* const* argv);
 int RunGenerate(int argc, const char* const* argv);

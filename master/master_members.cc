@@ -142,6 +142,12 @@ void MasterNode::StartNodes() {
   std::set<std::string> wanted;
   for (uint32_t i = 0; i < options_.ps; ++i) wanted.insert(fmt::format("ps-{}", i));
   for (uint32_t i = 0; i < options_.workers; ++i) wanted.insert(fmt::format("worker-{}", i));
+  // Those that own partitions are needed whatever the configuration says now.
+  for (const protocol::Place& place : state_.view.places) {
+    if (place.node >= state_.view.nodes.size()) continue;
+    const std::string& owner = state_.view.nodes[place.node].name;
+    if (!nodes_.contains(owner)) wanted.insert(owner);
+  }
   std::vector<std::string> gone;
   for (const auto& [name, node] : nodes_) {
     if (!node.launched || wanted.contains(name)) continue;
