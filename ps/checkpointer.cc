@@ -110,8 +110,11 @@ void Checkpointer::OnWritten(const std::shared_ptr<Group>& group) {
     return;
   }
   for (size_t i = 0; i < group->cuts.size(); ++i) {
-    // Skipped: the store has a higher stamp, so another instance has taken over since (rule G3).
-    if ((*group->saved)[i] != 0) Claim(group->cuts[i], group->images[i]);
+    if ((*group->saved)[i] != 0) {
+      Claim(group->cuts[i], group->images[i]);
+    } else {
+      OnSkipped(group->cuts[i]);
+    }
   }
   if (on_saved) on_saved();
   if (!queue_.empty()) {
@@ -121,7 +124,10 @@ void Checkpointer::OnWritten(const std::shared_ptr<Group>& group) {
     return;
   }
   ServeWaiters();
-  if (!waiters_.empty()) Begin();
+  if (waiters_.empty()) return;
+  // One that was skipped may be skipped again: not at once.
+  const bool skipped = std::count(group->saved->begin(), group->saved->end(), 0) > 0;
+  skipped ? Soon() : Begin();
 }
 
 void Checkpointer::Claim(const Cut& cut, const Image& image) {
@@ -143,6 +149,16 @@ void Checkpointer::Claim(const Cut& cut, const Image& image) {
   for (const auto& entry : image.header.applied.logs()) {
     slot.durable.push_back({entry.log, entry.set.Watermark()});
   }
+}
+
+// The store has a higher stamp, so another instance has taken over since (rule G3); or it does not have
+// what the difference was cut against, and then a whole image makes it good.
+void Checkpointer::OnSkipped(const Cut& cut) {
+  Slot& slot = slots_[cut.partition.value()];
+  if (!slot.serving() || slot.tenure != cut.tenure) return;
+  FRESHET_LOG_WARN("the image of partition {} did not fit onto what is stored; the next one is whole",
+                   cut.partition.value());
+  slot.differences = options_.max_differences;
 }
 
 bool Checkpointer::Reached(const Target& target) const {

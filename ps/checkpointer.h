@@ -74,6 +74,7 @@ class Checkpointer {
   void WriteGroup();
   void OnWritten(const std::shared_ptr<Group>& group);
   void Claim(const Cut& cut, const protocol::Image& image);
+  void OnSkipped(const Cut& cut);
   void ServeWaiters();
   bool Reached(const Target& target) const;
 
