@@ -71,7 +71,10 @@ Result<ClusterState> LoadState(const std::string& from, const BackupManifest& ma
   if (!content) return Pass(content.error());
   auto state = protocol::DecodeStruct<ClusterState>(Buffer::Copy(*content), path);
   if (!state) return Pass(state.error());
-  if (auto sound = protocol::ValidateView(state->view); !sound) return Pass(sound.error());
+  if (auto sound = protocol::ValidateView(state->view); !sound) {
+    return Fail(ErrorCode::kCorrupt,
+                fmt::format("{} cannot be used: {}", path, sound.error().message));
+  }
   if (state->cluster != manifest.cluster || state->view.partitions() != manifest.partitions) {
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("{} and {} in {} are not of one backup", kBackupStateFile,
