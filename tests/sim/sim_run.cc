@@ -67,10 +67,14 @@ class Run {
     std::string text = fmt::format("liveness: still {} {} s after the last fault",
                                    master::PhaseName(master->phase()), kPatience / seconds(1));
     for (const SimLog& log : scenario_.logs) {
-      text += fmt::format(", {} {} done {} of {} durable {}", log.spec.name,
-                          log.spec.purpose == protocol::LogPurpose::kTrain ? "train" : "evaluate",
-                          master->progress().Done(log.spec.log).ToString(), log.end,
-                          master->progress().DurableFloor(log.spec.log));
+      if (log.spec.purpose == protocol::LogPurpose::kTrain) {
+        text += fmt::format(", {} has {} done of {}, durable {}", log.spec.name,
+                            master->progress().Done(log.spec.log).ToString(), log.end,
+                            master->progress().DurableFloor(log.spec.log));
+      } else {
+        text += fmt::format(", {} has {} evaluated of {}", log.spec.name,
+                            master->evaluation().Counted(log.spec.log).ToString(), log.end);
+      }
     }
     return text;
   }
