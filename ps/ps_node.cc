@@ -22,6 +22,9 @@ using transport::PeerId;
 
 namespace {
 
+// Requests for a checkpoint that wait for the disk, which may be full for long.
+constexpr size_t kMaxCheckpoints = 64;
+
 // The newest state that is whole. A damaged image is never served: the partition falls back to the state
 // before it, with the applied set that belongs to that, and the log gives the rest again.
 Result<std::vector<protocol::Image>> LoadSound(checkpoint::ImageStore& store,
@@ -230,13 +233,9 @@ void PsNode::Heartbeat() {
   runtime_.timers.Cancel(heartbeat_timer_);
   heartbeat_timer_ = runtime_.timers.After(heartbeat_interval_, [this] { Heartbeat(); });
   // A heartbeat is never repeated: the next one says more.
-  if (heartbeat_call_) rpc_.Cancel(*heartbeat_call_);
-  heartbeat_call_ = rpc_.Call(master_, sender_, BuildHeartbeat(), {},
-                              {.deadline = seconds(5), .attempt = seconds(5)},
-                              [this](Result<Packet> reply) {
-                                heartbeat_call_.reset();
-                                OnHeartbeatReply(std::move(reply));
-                              });
+  heartbeat_calls_.Add(rpc_.Call(
+      master_, sender_, BuildHeartbeat(), {}, {.deadline = seconds(5), .attempt = seconds(5)},
+      [this](Result<Packet> reply) { OnHeartbeatReply(std::move(reply)); }));
 }
 
 void PsNode::OnHeartbeatReply(Result<Packet> packet) {
@@ -254,8 +253,10 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
   protocol::PsHeartbeat heartbeat;
   heartbeat.view = view_.number;
   const auto index_of = [](auto& distinct, const auto& value) {
-    // Most partitions share the last one seen.
-    for (size_t i = distinct.size(); i-- > 0;) {
+    // Most partitions share the last one seen. After a restart each has its own for a while: then it
+    // is cheaper to send one twice than to compare all with all.
+    const size_t oldest = distinct.size() - std::min<size_t>(distinct.size(), 16);
+    for (size_t i = distinct.size(); i-- > oldest;) {
       if (distinct[i] == value) return static_cast<uint16_t>(i);
     }
     distinct.push_back(value);
@@ -340,7 +341,14 @@ void PsNode::OnPush(PeerId from, RequestId request, const Packet& packet) {
 }
 
 void PsNode::OnCheckpoint(PeerId from, RequestId request) {
-  if (!checkpoints_.emplace(std::pair(from, request), true).second) return;
+  const std::pair key(from, request);
+  if (checkpoints_.contains(key)) return;
+  if (checkpoints_.size() >= kMaxCheckpoints) {
+    return ReplyError(from, request,
+                      {ErrorCode::kResourceExhausted,
+                       "too many checkpoints are waiting to become durable: see this PS's log"});
+  }
+  checkpoints_.insert(key);
   checkpointer_.Flush([this, from, request] {
     checkpoints_.erase({from, request});
     Heartbeat();

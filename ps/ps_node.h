@@ -6,9 +6,8 @@
 
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
-#include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -101,13 +100,13 @@ class PsNode : public transport::PacketHandler {
   base::Duration heartbeat_interval_ = std::chrono::milliseconds(200);
   base::TimerId heartbeat_timer_;
   base::TimerId register_timer_;
-  std::optional<protocol::RequestId> heartbeat_call_;
+  transport::CallWindow heartbeat_calls_{rpc_};
   std::deque<std::pair<protocol::PartitionId, protocol::Tenure>> to_load_;
   bool load_running_ = false;
   bool draining_ = false;
   bool exited_ = false;
   // Checkpoint requests that are being worked on, so that a repeated one is not begun again.
-  std::map<std::pair<transport::PeerId, protocol::RequestId>, bool> checkpoints_;
+  std::set<std::pair<transport::PeerId, protocol::RequestId>> checkpoints_;
 };
 
 }  // namespace freshet::ps
