@@ -206,6 +206,16 @@ Result<ProcessId> SpawnProcess(const SpawnOptions& options) {
   return Fork(plan, error_read, error_write);
 }
 
+Error ReplaceProcess(const std::string& path, std::vector<std::string> args) {
+  std::vector<char*> words = {const_cast<char*>(path.c_str())};
+  for (std::string& arg : args) words.push_back(arg.data());
+  words.push_back(nullptr);
+  ::execv(path.c_str(), words.data());
+  const int error = errno;
+  return {error == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
+          fmt::format("cannot run {}: {}", path, std::generic_category().message(error))};
+}
+
 Result<> SignalProcess(ProcessId pid, int signal) {
   // 0 and negative numbers mean groups to kill(2): never ours to signal.
   if (pid > 0 && ::kill(static_cast<pid_t>(pid), signal) == 0) return {};

@@ -34,6 +34,10 @@ struct SpawnOptions {
 // ignored one. Returns once the program runs. kNotFound: no such executable; kIo: anything else.
 Result<ProcessId> SpawnProcess(const SpawnOptions& options);
 
+// Makes the running process another program: `path` with these words after its name. Returns only when
+// that cannot be done.
+Error ReplaceProcess(const std::string& path, std::vector<std::string> args);
+
 // kNotFound: no such process. Signal 0 only looks.
 Result<> SignalProcess(ProcessId pid, int signal);
 

@@ -2,11 +2,11 @@
 // freshet backup: asks the master for one and follows it. freshet restore: is a mode of
 // freshet-master, which knows what is in a cluster's directory.
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <filesystem>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "base/process.h"
 #include "cli/admin_client.h"
@@ -110,16 +110,9 @@ int RunBackup(int argc, const char* const* argv) {
 int RunRestore(int argc, const char* const* argv) {
   const base::Result<std::string> binaries = base::ExecutableDirectory();
   if (!binaries) return ReportError(binaries.error());
-  const std::string program = *binaries + "/freshet-master";
-  std::vector<std::string> words = {program, "restore"};
-  for (int i = 1; i < argc; ++i) words.emplace_back(argv[i]);
-  std::vector<char*> pointers;
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  ::execv(program.c_str(), pointers.data());
-  return ReportError({ErrorCode::kNotFound,
-                      fmt::format("cannot run {}: {}; it belongs beside this program", program,
-                                  std::generic_category().message(errno))});
+  std::vector<std::string> args = {"restore"};
+  args.insert(args.end(), argv + 1, argv + argc);
+  return ReportError(base::ReplaceProcess(*binaries + "/freshet-master", std::move(args)));
 }
 
 }  // namespace freshet::cli

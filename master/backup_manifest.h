@@ -44,7 +44,8 @@ struct BackupManifest {
 };
 
 // The lowest watermark of each log over all files; a log that some partition knows nothing of: 0.
-std::vector<protocol::LogWatermark> LowestWatermarks(const std::vector<protocol::BackupFile>& files);
+std::vector<protocol::LogWatermark> LowestWatermarks(
+    const std::vector<protocol::BackupFile>& files);
 
 std::string EncodeManifest(const BackupManifest& manifest);
 // kCorrupt: not what EncodeManifest makes, or not one file for each partition; kInvalidArgument:

@@ -179,9 +179,9 @@ void BackupRun::NoteProgress() {
   const uint64_t quarter = status.copied * 4 / std::max<uint64_t>(status.partitions, 1);
   if (quarter <= last_quarter_ || quarter >= 4) return;
   last_quarter_ = quarter;
-  cluster_.events.Add("backup_progress", "",
-                      fmt::format("{} of {} partitions, {} bytes", status.copied,
-                                  status.partitions, status.bytes));
+  cluster_.events.Add(
+      "backup_progress", "",
+      fmt::format("{} of {} partitions, {} bytes", status.copied, status.partitions, status.bytes));
 }
 
 // For people: whom it waits for.
@@ -226,8 +226,8 @@ void BackupRun::End(Result<> outcome) {
   if (outcome) {
     status_.phase = BackupPhase::kEnded;
     cluster_.events.Add("backup_finished", "",
-                        fmt::format("{} partitions, {} bytes in {:.3f} s, in {}",
-                                    status_.copied, status_.bytes, status_.seconds, status_.dir));
+                        fmt::format("{} partitions, {} bytes in {:.3f} s, in {}", status_.copied,
+                                    status_.bytes, status_.seconds, status_.dir));
     return;
   }
   status_.phase = BackupPhase::kFailed;

@@ -57,10 +57,11 @@ Result<> FileBackupWriter::CheckFiles(const BackupManifest& manifest) const {
     std::error_code error;
     const auto size = fs::file_size(path, error);
     if (!error && size == file.bytes) continue;
-    return Fail(ErrorCode::kFailed,
-                fmt::format("{} is not as its server wrote it; the directory must be on storage "
-                            "that the master and all servers share, and nobody else may write there",
-                            path));
+    return Fail(
+        ErrorCode::kFailed,
+        fmt::format("{} is not as its server wrote it; the directory must be on storage "
+                    "that the master and all servers share, and nobody else may write there",
+                    path));
   }
   return {};
 }

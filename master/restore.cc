@@ -39,10 +39,11 @@ Result<BackupManifest> LoadManifest(const std::string& from) {
   const std::string path = base::JoinPath(from, kManifestFile);
   const auto text = base::ReadFile(path, kMaxManifestBytes);
   if (!text && text.error().code == ErrorCode::kNotFound) {
-    return Fail(ErrorCode::kNotFound,
-                fmt::format("there is no complete backup in {}: {} is missing, which freshet backup "
-                            "writes last",
-                            from, kManifestFile));
+    return Fail(
+        ErrorCode::kNotFound,
+        fmt::format("there is no complete backup in {}: {} is missing, which freshet backup "
+                    "writes last",
+                    from, kManifestFile));
   }
   if (!text) return Pass(text.error());
   auto manifest = DecodeManifest(*text);
@@ -76,9 +77,8 @@ Result<ClusterState> LoadState(const std::string& from, const BackupManifest& ma
                 fmt::format("{} cannot be used: {}", path, sound.error().message));
   }
   if (state->cluster != manifest.cluster || state->view.partitions() != manifest.partitions) {
-    return Fail(ErrorCode::kCorrupt,
-                fmt::format("{} and {} in {} are not of one backup", kBackupStateFile,
-                            kManifestFile, from));
+    return Fail(ErrorCode::kCorrupt, fmt::format("{} and {} in {} are not of one backup",
+                                                 kBackupStateFile, kManifestFile, from));
   }
   return state;
 }
@@ -221,9 +221,9 @@ class Restoring {
 Result<std::string> MakeStaging(const std::string& dir) {
   std::error_code error;
   if (fs::exists(dir, error) && (!fs::is_directory(dir, error) || !fs::is_empty(dir, error))) {
-    return Fail(ErrorCode::kConflict,
-                fmt::format("{} is there already and not an empty directory; choose another --dir",
-                            dir));
+    return Fail(
+        ErrorCode::kConflict,
+        fmt::format("{} is there already and not an empty directory; choose another --dir", dir));
   }
   const std::string staging = dir + ".restoring";
   if (fs::exists(fs::symlink_status(staging, error))) {

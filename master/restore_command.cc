@@ -79,8 +79,8 @@ int RunRestore(int argc, const char* const* argv) {
   if (!report) return base::ReportError(kProgram, report.error());
   const double seconds = static_cast<double>((loop.clock().Now() - began).count()) / 1e6;
   const std::string text =
-      output == "json" ? ReportJson(*report, seconds).dump(2, ' ', false,
-                                                           ordered_json::error_handler_t::replace) +
+      output == "json" ? ReportJson(*report, seconds)
+                                 .dump(2, ' ', false, ordered_json::error_handler_t::replace) +
                              "\n"
                        : ReportText(*report, seconds);
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();

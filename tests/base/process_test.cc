@@ -138,6 +138,14 @@ TEST_F(ProcessTest, EnvironmentIsAddedToAndReplaced) {
   EXPECT_EQ(ReadAll(Path("out")), "kept new a=b\n");
 }
 
+TEST_F(ProcessTest, ReplacedItIsAnotherProgramOrToldWhyNot) {
+  EXPECT_EXIT(static_cast<void>(ReplaceProcess("/bin/sh", {"-c", "exit $1", "sh", "7"})),
+              ::testing::ExitedWithCode(7), "");
+  const Error error = ReplaceProcess("/no/such/program", {});
+  EXPECT_EQ(error.code, ErrorCode::kNotFound);
+  EXPECT_NE(error.message.find("/no/such/program"), std::string::npos);
+}
+
 TEST_F(ProcessTest, OwnGroupIsLedByTheChild) {
   const auto own = SpawnProcess({.path = "/bin/sleep", .args = {"1000"}});
   const auto shared =

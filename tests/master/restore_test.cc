@@ -77,13 +77,14 @@ class RestoreTest : public ::testing::Test {
     for (uint16_t p = 0; p < kPartitions; ++p) {
       const auto info = checkpoint::WriteImageFile(ImagePath(p), ChainOf(p));
       if (!info) return tl::unexpected(info.error());
-      manifest.files.push_back({PartitionId(p),
-                                "p" + std::to_string(p) + ".img",
-                                info->stamp.tenure,
-                                info->stamp.version,
-                                info->bytes,
-                                info->checksum,
-                                {{protocol::LogId(1), info->applied.Of(protocol::LogId(1)).Watermark()}}});
+      manifest.files.push_back(
+          {PartitionId(p),
+           "p" + std::to_string(p) + ".img",
+           info->stamp.tenure,
+           info->stamp.version,
+           info->bytes,
+           info->checksum,
+           {{protocol::LogId(1), info->applied.Of(protocol::LogId(1)).Watermark()}}});
     }
     WriteFile(ImagePath(0) + ".tmp", "what a killed server left");
     manifest.replay_from = LowestWatermarks(manifest.files);
@@ -91,10 +92,8 @@ class RestoreTest : public ::testing::Test {
   }
 
   base::Result<RestoreReport> Restore(uint32_t ps, const std::string& to = "new") {
-    return RestoreBackup({.from = Path("backup"),
-                          .dir = Path(to),
-                          .ps = ps,
-                          .cluster = protocol::ClusterId(99)});
+    return RestoreBackup(
+        {.from = Path("backup"), .dir = Path(to), .ps = ps, .cluster = protocol::ClusterId(99)});
   }
 
   ClusterState StateOf(const std::string& name) {

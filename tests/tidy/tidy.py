@@ -90,6 +90,7 @@ ALLOWED = (
             "checks --model-config before a process starts, with the parser of the worker"),
     Allowed("process", "base/process.cc", "it starts processes"),
     Allowed("stdout", "base/config_load.cc", "--help goes to stdout"),
+    Allowed("stdout", "master/restore_command.cc", "is what freshet restore prints"),
 )
 
 
