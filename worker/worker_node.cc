@@ -301,6 +301,7 @@ void WorkerNode::Drain(std::function<void()> done) {
     Leave();
   });
   if (failed_) return LeaveFlushed();
+  giving_back_ = lease_.has_value();
   if (!asking_) MaybeEndLease();
 }
 
