@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/mutant.h"
 #include "master/master_node.h"
 
 namespace freshet::master {
@@ -63,7 +64,7 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
     reply.lease = *lease;
     return Reply(from, envelope.request, reply);
   }
-  EndLeasesOf(*node);
+  if (!MUTANT(kTrustFinished) || request->how != protocol::LeaseEnd::kFinished) EndLeasesOf(*node);
   if (phase_ == Phase::kCompleted) {
     reply.answer = protocol::LeaseAnswer::kComplete;
   } else if (request->wants_more) {
@@ -104,7 +105,8 @@ std::optional<protocol::Lease> MasterNode::GrantLease(const LeaseBook::Holder& h
     const uint64_t batch = options_.job.batch_size;
     const protocol::Offset aligned = gap->end / batch * batch;
     if (gap->end != log.end && aligned > gap->begin) gap->end = aligned;
-    auto cuts = training ? progress_->Edges(id, *gap) : std::vector<protocol::Offset>();
+    auto cuts = training && !MUTANT(kNoCuts) ? progress_->Edges(id, *gap)
+                                             : std::vector<protocol::Offset>();
     return leases_->Grant(holder, id, *gap, std::move(cuts));
   }
   return std::nullopt;
@@ -262,7 +264,7 @@ void MasterNode::AdvancePhase() {
       return;
     case Phase::kFinishing:
       // Rule G19: the stream has ended when everything is durable, not when it is applied.
-      if (AllDurable()) return AwaitPredictions();
+      if (AllDurable() || MUTANT(kEndByApplied)) return AwaitPredictions();
       if (!AllDone() && progress_->AllReported()) phase_ = Phase::kTraining;  // a PS fell back
       return;
     case Phase::kEvaluating:

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/mutant.h"
 
 namespace freshet::master {
 
@@ -21,6 +22,31 @@ using protocol::RequestId;
 using protocol::Role;
 using std::chrono::milliseconds;
 using transport::PeerId;
+
+namespace {
+
+// Far above any cluster; a bound for what strangers may make the master remember (I7).
+constexpr size_t kMaxNodes = 8192;
+constexpr size_t kMaxNameBytes = 64;
+constexpr size_t kMaxAddressBytes = 256;
+
+Result<> CheckRegistration(const protocol::RegisterRequest& request) {
+  const auto refuse = [](const char* why) {
+    return base::Fail(ErrorCode::kInvalidArgument, std::string("registration refused: ") + why);
+  };
+  const bool plain = std::all_of(request.name.begin(), request.name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c == '-' || c == '_' || c == '.';
+  });
+  if (!plain || request.name.size() > kMaxNameBytes) {
+    return refuse("a name has at most 64 characters out of a-z, A-Z, 0-9, '-', '_' and '.'");
+  }
+  if (request.address.size() > kMaxAddressBytes) return refuse("its address is too long");
+  if (request.role == Role::kPs && request.address.empty()) return refuse("a PS without address");
+  return {};
+}
+
+}  // namespace
 
 MasterNode::MasterNode(MasterOptions options, base::Runtime runtime,
                        transport::Endpoint& endpoint, StateStore& store, Launcher& launcher,
@@ -107,6 +133,9 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
   if (!request) {
     return ReplyError(from, envelope.request, request.error().code, request.error().message);
   }
+  if (auto ok = CheckRegistration(*request); !ok) {
+    return ReplyError(from, envelope.request, ok.error().code, ok.error().message);
+  }
   const bool joins_later = envelope.cluster.value() != 0 && envelope.cluster != state_.cluster;
   if (phase_ == Phase::kDraining) {
     return ReplyError(from, envelope.request, ErrorCode::kUnavailable,
@@ -128,10 +157,14 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     return ReplyError(from, envelope.request, ErrorCode::kConflict,
                       "the name " + request->name + " belongs to a node of another role");
   }
+  if (known == nodes_.end() && nodes_.size() >= kMaxNodes) {
+    return ReplyError(from, envelope.request, ErrorCode::kResourceExhausted,
+                      fmt::format("a cluster has at most {} nodes", kMaxNodes));
+  }
   // A hello of a child that ended since may be late: it must not displace the one that runs.
   const bool ended = known != nodes_.end() && known->second.launched && known->second.pid != 0 &&
                      known->second.pid != request->pid;
-  if (ended) {
+  if (ended && !MUTANT(kLateHello)) {
     return ReplyError(from, envelope.request, ErrorCode::kConflict,
                       fmt::format("{} runs as process {}, not {}", request->name,
                                   known->second.pid, request->pid));
@@ -192,7 +225,7 @@ void MasterNode::RaiseTenures(uint16_t node) {
       place.migration = protocol::MigrationId();
       place.target = protocol::kNoNode;
     }
-    if (place.node != node) continue;
+    if (place.node != node || MUTANT(kRestartKeepsTenure)) continue;
     place.tenure = place.tenure.Next();
     place.migration = protocol::MigrationId();
     place.target = protocol::kNoNode;
@@ -246,30 +279,36 @@ Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
 // Rule G9: an entry counts iff its tenure and owner are the current ones.
 void MasterNode::OnPsHeartbeat(PeerId from, const Envelope& envelope, const Packet& packet) {
   Node* node = Sender(from, envelope);
-  if (node == nullptr) return;
+  if (node == nullptr && !MUTANT(kOldIncarnation)) return;
   const auto heartbeat = protocol::DecodeBody<protocol::PsHeartbeat>(packet);
   if (!heartbeat) {
     return ReplyError(from, envelope.request, heartbeat.error().code, heartbeat.error().message);
   }
+  TakeReports(*heartbeat, node);
+  if (node == nullptr) return;
   node->ps = heartbeat->stats;
-  const auto index = state_.view.FindNode(node->name);
-  for (const protocol::PartitionReport& report : heartbeat->partitions) {
-    if (report.partition.value() >= state_.view.partitions() ||
-        report.applied_index >= heartbeat->applied.size() ||
-        report.durable_index >= heartbeat->durable.size()) {
-      FRESHET_LOG_WARN("a report of {} that cannot be right was dropped", node->name);
-      continue;
-    }
-    const protocol::Place& place = state_.view.places[report.partition.value()];
-    if (!index || place.node != *index || place.tenure != report.tenure) continue;
-    progress_->Report(report.partition, heartbeat->applied[report.applied_index],
-                      heartbeat->durable[report.durable_index]);
-    leases_->OnReport(report.partition);
-  }
   NoteServing(*node);
   CountRecords();
   ReplyHeartbeat(*node, envelope.request, heartbeat->view);
   AdvancePhase();
+}
+
+void MasterNode::TakeReports(const protocol::PsHeartbeat& heartbeat, const Node* node) {
+  const auto index = node == nullptr ? std::nullopt : state_.view.FindNode(node->name);
+  for (const protocol::PartitionReport& report : heartbeat.partitions) {
+    if (report.partition.value() >= state_.view.partitions() ||
+        report.applied_index >= heartbeat.applied.size() ||
+        report.durable_index >= heartbeat.durable.size()) {
+      FRESHET_LOG_WARN("a report that cannot be right was dropped");
+      continue;
+    }
+    const protocol::Place& place = state_.view.places[report.partition.value()];
+    const bool current = index && place.node == *index && place.tenure == report.tenure;
+    if (!current && !MUTANT(kOldIncarnation)) continue;
+    progress_->Report(report.partition, heartbeat.applied[report.applied_index],
+                      heartbeat.durable[report.durable_index]);
+    leases_->OnReport(report.partition);
+  }
 }
 
 void MasterNode::OnWorkerHeartbeat(PeerId from, const Envelope& envelope, const Packet& packet) {

@@ -187,6 +187,7 @@ class MasterNode : public transport::PacketHandler {
   Node* Sender(transport::PeerId from, const protocol::Envelope& envelope);
   void OnPsHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
                      const protocol::Packet& packet);
+  void TakeReports(const protocol::PsHeartbeat& heartbeat, const Node* node);
   void OnWorkerHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
                          const protocol::Packet& packet);
   void ReplyHeartbeat(const Node& node, protocol::RequestId request, protocol::ViewNumber known);

@@ -41,10 +41,16 @@ const SpanSet& ProgressBook::Done(LogId log) const {
   if (known != done_.end()) return known->second;
   SpanSet& done = done_[log];
   if (!AllReported() || reports_.empty()) return done;
-  done = reports_.front().applied.Of(log);
+  bool first = true;
   for (const PartitionReport& report : reports_) {
+    if (MUTANT(kSkipUnreported) && !report.reported) continue;
     const SpanSet& set = report.applied.Of(log);
-    if (set != done) done = done.Intersect(set);
+    if (first) {
+      done = set;
+    } else if (set != done) {
+      done = done.Intersect(set);
+    }
+    first = false;
   }
   return done;
 }
@@ -53,6 +59,7 @@ Offset ProgressBook::DurableFloor(LogId log) const {
   if (!AllReported() || reports_.empty()) return 0;
   Offset floor = UINT64_MAX;
   for (const PartitionReport& report : reports_) {
+    if (MUTANT(kSkipUnreported) && !report.reported) continue;
     const auto it = report.durable.find(log);
     floor = std::min(floor, it == report.durable.end() ? 0 : it->second);
   }

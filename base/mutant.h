@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mutation switches: rules of docs/exactly-once.md that a second build of the brains, for the simulator's
+// tests only, can break one at a time, to show that its checkers notice. Everywhere else MUTANT(name) is
+// the constant false and no code.
+#pragma once
+
+#ifdef FRESHET_MUTANTS
+
+#include <cstdint>
+
+namespace freshet::base {
+
+enum class Mutant : uint8_t {
+  kNone,
+  kRowsWithoutSet,      // G1: rows are restored, the applied set is not
+  kTwoTransactions,     // G1: rows and applied set are written one after the other
+  kTrustFinished,       // G14: what a worker calls finished is never leased again
+  kOldIncarnation,      // G9: reports of a process that was replaced count
+  kVolatileFloor,       // G18: what is applied is called durable
+  kApplyOverlap,        // G5: a push that is partly applied is applied again
+  kNoCover,             // G5: a push counts for partitions that it does not name
+  kAdoptWatermark,      // G2: a restored partition takes its neighbours' watermark
+  kSkipUnreported,      // G15, G18: partitions without a report are left out
+  kViewsOutOfOrder,     // G7: an older view is followed
+  kRestartKeepsTenure,  // G6: a new process serves under the old tenure
+  kEndByApplied,        // G19: the stream ends when everything is applied
+  kNoCuts,              // G16: leases are not cut where applied sets end
+  kNoEmptyPushes,       // G4: partitions without rows are not pushed to
+  kLateHello,           // a hello of an ended child displaces the one that runs
+  kCount
+};
+
+// Set between two runs of the simulator, which is one thread.
+inline Mutant active_mutant = Mutant::kNone;
+
+}  // namespace freshet::base
+
+#define MUTANT(name) (::freshet::base::active_mutant == ::freshet::base::Mutant::name)
+
+#else
+
+#define MUTANT(name) false
+
+#endif
