@@ -33,7 +33,7 @@ double InSeconds(base::Duration duration) { return static_cast<double>(duration.
 }  // namespace
 
 void MasterNode::Start() {
-  started_ = runtime_.clock.Now();
+  started_ = sampled_ = runtime_.clock.Now();
   if (auto loaded = LoadState(); !loaded) {
     return Exit(base::ExitCodeFor(loaded.error().code), loaded.error().message);
   }

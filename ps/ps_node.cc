@@ -242,6 +242,9 @@ void PsNode::OnHeartbeatReply(Result<Packet> packet) {
   if (!packet) {
     if (packet.error().code == ErrorCode::kConflict) {
       Exit(ExitCodeFor(ErrorCode::kConflict), packet.error().message);
+    } else if (packet.error().code == ErrorCode::kUnavailable && !draining_) {
+      FRESHET_LOG_INFO("{}", packet.error().message);
+      Drain([this] { exit_(0, "the cluster was stopped"); });
     }
     return;
   }

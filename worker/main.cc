@@ -37,7 +37,13 @@ int main(int argc, char** argv) {
     dead.Configure(reply.job.dead_letter_dir, reply.incarnation);
   };
   daemon.endpoint().SetHandler(session);
-  daemon.on_drain = [&] { node.Drain([&daemon] { daemon.Exit(0); }); };
+  // Whatever it still waits for when that takes too long is learnt by others.
+  const auto leave = [&] {
+    node.Drain([&daemon] { daemon.Exit(0); });
+    daemon.loop().After(std::chrono::seconds(10), [&daemon] { daemon.Exit(0); });
+  };
+  session.on_leave = leave;
+  daemon.on_drain = leave;
   node.Start();
   return daemon.Run();
 }

@@ -184,13 +184,19 @@ void Session::SendChunks(protocol::WorkerHeartbeat* heartbeat) {
   }
 }
 
-void Session::OnHeartbeatReply(uint64_t chunks_sent, Result<Packet> packet) {
-  if (!packet) {
-    if (packet.error().code == ErrorCode::kConflict) {
-      Exit(ExitCodeFor(ErrorCode::kConflict), packet.error().message);
-    }
-    return;
+void Session::OnHeartbeatRefused(const base::Error& error) {
+  const bool must_leave = error.code == ErrorCode::kUnavailable;
+  if (error.code == ErrorCode::kConflict || (must_leave && !on_leave)) {
+    return Exit(ExitCodeFor(error.code), error.message);
   }
+  if (!must_leave || leaving_) return;
+  leaving_ = true;
+  FRESHET_LOG_INFO("{}", error.message);
+  on_leave();
+}
+
+void Session::OnHeartbeatReply(uint64_t chunks_sent, Result<Packet> packet) {
+  if (!packet) return OnHeartbeatRefused(packet.error());
   auto reply = protocol::DecodeAs<protocol::HeartbeatReply>(*packet);
   if (!reply) return;
   while (!unacknowledged_.empty() && unacknowledged_.front().number <= chunks_sent) {

@@ -137,6 +137,7 @@ class Session : public transport::PacketHandler {
   void SendChunks(protocol::WorkerHeartbeat* heartbeat);
   void OnHeartbeatReply(uint64_t chunks_sent, base::Result<protocol::Packet> reply);
   void SendLease(protocol::LeaseRequest request, LeaseCallback done);
+  void OnHeartbeatRefused(const base::Error& error);
   void SendDeclare(std::vector<protocol::TableSchema> tables, TablesCallback done);
   void StartCall(Call call);
   void Drive(CallId id);
