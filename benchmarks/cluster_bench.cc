@@ -42,6 +42,7 @@ struct Options {
   double seconds = 2;
   uint32_t rounds = 7;
   uint32_t records = 512;
+  bool alone = false;
 
   void Declare(base::ConfigFields& fields) {
     fields.Add("rows", &rows, {.min = 1000, .max = 1'000'000'000}, "rows of the table");
@@ -52,6 +53,7 @@ struct Options {
     fields.Add("seconds", &seconds, {.min = 0.05, .max = 600.0}, "of each measurement");
     fields.Add("rounds", &rounds, {.min = 1, .max = 100}, "of all measurements");
     fields.Add("records", &records, {.min = 1, .max = 65'536}, "records that a push covers");
+    fields.Add("alone", &alone, "leave the bare TCP connection out, for profilers");
   }
 };
 
@@ -258,6 +260,7 @@ class Bench {
     outcome.calls.push_back(meter.Result());
     load_->Stop();
     Await([&] { return load_->idle(); });
+    if (options_.alone) return;
     const uint64_t keys = uint64_t{options_.batch} * sizeof(Key);
     const uint64_t values = uint64_t{options_.batch} * options_.dim * sizeof(float);
     const TcpSizes sizes =
@@ -312,6 +315,7 @@ std::string Json(const Outcome& outcome, double batch) {
         MedianOf(runs, &Measured::p99_us), MedianOf(runs, &Measured::client_cpu_us),
         MedianOf(runs, &Measured::server_cpu_us));
   };
+  if (outcome.tcp.empty()) return fmt::format("{{{}}}", of(outcome.calls, batch));
   const auto [least, most] = std::minmax_element(outcome.ratios.begin(), outcome.ratios.end());
   return fmt::format(
       R"({{{}, "tcp": {{{}}}, "of_tcp": {{"min": {:.2f}, "median": {:.2f}, "max": {:.2f}}}}})",

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <utility>
 
-#include "base/random.h"
 #include "protocol/audit.h"
 
 namespace freshet::protocol {
@@ -164,13 +163,6 @@ TableSchema AuditTableSchema() {
   schema.dim = 2 * kAuditCounters;
   schema.optimizer.kind = OptimizerKind::kSum;
   return schema;
-}
-
-PartitionId PartitionOf(TableId table, Key key, uint32_t partitions) {
-  // The high bits choose the partition; a shard's index hashes the key with another salt.
-  const uint64_t hash = base::Mix64(key ^ (uint64_t{table.value()} << 48));
-  return PartitionId(
-      static_cast<uint16_t>((static_cast<unsigned __int128>(hash) * partitions) >> 64));
 }
 
 }  // namespace freshet::protocol

@@ -123,7 +123,7 @@ Result<DataService::Pulled> DataService::OnPull(const protocol::PullRequest& req
     out.reply.statuses[i] = Code(status);
   }
   for (const TableFrames& frames : frames_) {
-    auto values = protocol::Buffer::Allocate(frames.keys.size() * frames.dim * sizeof(float));
+    auto values = buffers_.Allocate(frames.keys.size() * frames.dim * sizeof(float));
     const size_t rows = BuildRuns(frames, request.cover, out.reply.statuses);
     if (rows != frames.keys.size()) std::memset(values.mutable_data(), 0, values.size());
     PullRows(runs_, frames.keys, values.MutableAs<float>().data());

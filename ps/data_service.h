@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "protocol/buffer_pool.h"
 #include "protocol/codec.h"
 #include "protocol/messages.h"
 #include "ps/batch_ops.h"
@@ -54,6 +55,7 @@ class DataService {
 
   Slots& slots_;
   const TableSet& tables_;
+  protocol::BufferPool buffers_;     // of replies
   std::vector<TableFrames> frames_;  // scratch, reused
   std::vector<RowRun> runs_;         // scratch, reused
   uint64_t rows_pulled_ = 0;

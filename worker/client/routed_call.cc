@@ -2,8 +2,9 @@
 #include "worker/client/routed_call.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
+
+#include "worker/client/row_copy.h"
 
 namespace freshet::worker {
 
@@ -18,6 +19,19 @@ namespace {
 
 uint32_t RowsOf(const KeyRouting& routing, uint16_t partition) {
   return routing.begin(partition + 1u) - routing.begin(partition);
+}
+
+// visit(begin, count) for every stretch of grouped keys whose partitions `cover` names one after another.
+template <class Visit>
+void ForEachStretch(const KeyRouting& routing, const std::vector<uint16_t>& cover, Visit&& visit) {
+  for (size_t c = 0; c < cover.size();) {
+    const uint32_t begin = routing.begin(cover[c]);
+    do {
+      ++c;
+    } while (c < cover.size() && cover[c] == cover[c - 1] + 1);
+    const uint32_t end = routing.begin(cover[c - 1] + 1u);
+    if (end > begin) visit(begin, end - begin);
+  }
 }
 
 bool AnyOk(const std::vector<uint8_t>& statuses) {
@@ -54,7 +68,7 @@ PushResult RoutedCall::push_result() const {
   return any_applied_ ? PushResult::kApplied : PushResult::kAlreadyApplied;
 }
 
-RoutedCall::Request RoutedCall::Prepare(std::vector<uint16_t> cover) {
+RoutedCall::Request RoutedCall::Prepare(std::vector<uint16_t> cover, protocol::BufferPool& pool) {
   Request request;
   for (const RoutedRows& table : rows_) {
     const KeyRouting& routing = *table.routing;
@@ -64,21 +78,16 @@ RoutedCall::Request RoutedCall::Prepare(std::vector<uint16_t> cover) {
       counts.MutableAs<uint32_t>()[i] = RowsOf(routing, cover[i]);
       rows += counts.As<uint32_t>()[i];
     }
-    auto keys = Buffer::Allocate(rows * sizeof(protocol::Key));
-    auto gradients = Buffer::Allocate(is_push() ? rows * table.dim * sizeof(float) : 0);
+    auto keys = pool.Allocate(rows * sizeof(protocol::Key));
+    auto gradients = pool.Allocate(is_push() ? size_t{rows} * table.dim * sizeof(float) : 0);
     auto* key_out = keys.MutableAs<protocol::Key>().data();
     auto* gradient_out = gradients.MutableAs<float>().data();
-    for (const uint16_t partition : cover) {
-      const uint32_t begin = routing.begin(partition);
-      const uint32_t count = RowsOf(routing, partition);
-      std::copy_n(routing.keys().data() + begin, count, key_out);
-      key_out += count;
-      if (!is_push()) continue;
-      for (uint32_t i = begin; i < begin + count; ++i, gradient_out += table.dim) {
-        std::memcpy(gradient_out, table.gradients + size_t{routing.order()[i]} * table.dim,
-                    table.dim * sizeof(float));
-      }
-    }
+    ForEachStretch(routing, cover, [&](uint32_t begin, uint32_t count) {
+      key_out = std::copy_n(routing.keys().data() + begin, count, key_out);
+      if (!is_push()) return;
+      GatherRows(table.gradients, routing.order().subspan(begin, count), table.dim, gradient_out);
+      gradient_out += size_t{count} * table.dim;
+    });
     request.tables.push_back({routing.table(), rows});
     request.arrays.push_back(std::move(counts));
     request.arrays.push_back(std::move(keys));
@@ -147,24 +156,15 @@ Result<std::vector<uint8_t>> RoutedCall::ReadStatuses(const std::vector<uint16_t
   return statuses;
 }
 
-void RoutedCall::CopyRows(const std::vector<uint16_t>& cover, const std::vector<uint8_t>& statuses,
-                          const Packet& packet) {
-  // A server that does not know the tables yet sends no values.
-  if (!AnyOk(statuses)) return;
+// Rows of partitions that did not serve are copied as well: they are zero and will be pulled again.
+void RoutedCall::CopyRows(const std::vector<uint16_t>& cover, const Packet& packet) {
   for (size_t t = 0; t < rows_.size(); ++t) {
     const RoutedRows& table = rows_[t];
     const float* in = packet.frames[2 + t].As<float>().data();
-    for (size_t c = 0; c < cover.size(); ++c) {
-      const uint32_t begin = table.routing->begin(cover[c]);
-      const uint32_t count = RowsOf(*table.routing, cover[c]);
-      if (statuses[c] == static_cast<uint8_t>(PartitionStatus::kOk)) {
-        for (uint32_t i = 0; i < count; ++i) {
-          std::memcpy(table.out + size_t{table.routing->order()[begin + i]} * table.dim,
-                      in + size_t{i} * table.dim, table.dim * sizeof(float));
-        }
-      }
+    ForEachStretch(*table.routing, cover, [&](uint32_t begin, uint32_t count) {
+      ScatterRows(in, table.routing->order().subspan(begin, count), table.dim, table.out);
       in += size_t{count} * table.dim;
-    }
+    });
   }
 }
 
@@ -181,7 +181,8 @@ RoutedCall::Verdict RoutedCall::OnReply(const std::vector<uint16_t>& cover,
     PutBack(cover);
     return verdict;
   }
-  if (!is_push()) CopyRows(cover, *statuses, *reply);
+  // A server that does not know the tables yet sends no values.
+  if (!is_push() && AnyOk(*statuses)) CopyRows(cover, *reply);
   std::vector<uint16_t> again;
   for (size_t i = 0; i < cover.size(); ++i) {
     switch (static_cast<PartitionStatus>((*statuses)[i])) {
@@ -189,9 +190,7 @@ RoutedCall::Verdict RoutedCall::OnReply(const std::vector<uint16_t>& cover,
         any_applied_ = true;
         verdict.progress = true;
         break;
-      case PartitionStatus::kAlreadyApplied:
-        verdict.progress = true;
-        break;
+      case PartitionStatus::kAlreadyApplied: verdict.progress = true; break;
       case PartitionStatus::kSpanConflict:
         conflict_ = true;
         verdict.progress = true;

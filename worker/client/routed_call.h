@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "base/runtime.h"
+#include "protocol/buffer_pool.h"
 #include "protocol/codec.h"
 #include "protocol/messages.h"
 #include "worker/client/key_routing.h"
@@ -52,7 +53,7 @@ class RoutedCall {
     std::vector<protocol::TableRows> tables;
   };
   // Takes `cover` (ascending, all waiting) out of the waiting ones.
-  Request Prepare(std::vector<uint16_t> cover);
+  Request Prepare(std::vector<uint16_t> cover, protocol::BufferPool& pool);
   protocol::PullRequest PullBody(const Request& request) const;
   protocol::PushRequest PushBody(const Request& request) const;
 
@@ -74,8 +75,7 @@ class RoutedCall {
   base::Result<std::vector<uint8_t>> ReadStatuses(const std::vector<uint16_t>& cover,
                                                   const protocol::Packet& packet);
   base::Result<> CheckValues(const std::vector<uint16_t>& cover, const protocol::Packet& packet);
-  void CopyRows(const std::vector<uint16_t>& cover, const std::vector<uint8_t>& statuses,
-                const protocol::Packet& packet);
+  void CopyRows(const std::vector<uint16_t>& cover, const protocol::Packet& packet);
   void PutBack(std::vector<uint16_t> partitions);
 
   std::vector<RoutedRows> rows_;

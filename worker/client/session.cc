@@ -345,7 +345,7 @@ void Session::Drive(CallId id) {
 void Session::Send(CallId id, uint16_t node, std::vector<uint16_t> cover) {
   Call& call = calls_.at(id);
   const Peer& peer = peers_.at(node);
-  auto request = call.routed.Prepare(std::move(cover));
+  auto request = call.routed.Prepare(std::move(cover), buffers_);
   // One attempt a request: which server to ask next is decided here, not in the RPC client.
   const transport::CallOptions options{
       .deadline = options_.attempt * (1 + std::min(call.routed.attempts_without_progress, 4u)),

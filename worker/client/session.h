@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "base/runtime.h"
+#include "protocol/buffer_pool.h"
 #include "protocol/codec.h"
 #include "protocol/messages.h"
 #include "protocol/validation.h"
@@ -136,8 +137,8 @@ class Session : public transport::PacketHandler {
   void Heartbeat();
   void SendChunks(protocol::WorkerHeartbeat* heartbeat);
   void OnHeartbeatReply(uint64_t chunks_sent, base::Result<protocol::Packet> reply);
-  void SendLease(protocol::LeaseRequest request, LeaseCallback done);
   void OnHeartbeatRefused(const base::Error& error);
+  void SendLease(protocol::LeaseRequest request, LeaseCallback done);
   void SendDeclare(std::vector<protocol::TableSchema> tables, TablesCallback done);
   void StartCall(Call call);
   void Drive(CallId id);
@@ -152,6 +153,7 @@ class Session : public transport::PacketHandler {
   base::Runtime runtime_;
   transport::Endpoint& endpoint_;
   transport::RpcClient rpc_;
+  protocol::BufferPool buffers_;
   transport::PeerId master_;
   uint64_t process_ = 0;
   protocol::Sender sender_;
