@@ -54,7 +54,7 @@ void DrawCluster(Random& random, Scenario* s) {
   s->partitions = Range(random, 2, 9);
   s->ps = Range(random, 1, std::min(3u, s->partitions));
   s->workers = Range(random, 1, 4);
-  s->supervision = random.Chance(0.5) ? Supervision::kLauncher : Supervision::kOutside;
+  s->supervision = static_cast<Supervision>(random.Below(3));
   s->batch_size = Range(random, 8, 48);
   s->pull_ahead = Range(random, 0, 3);
   uint16_t id = 0;
@@ -147,7 +147,9 @@ std::string Scenario::ToString() const {
       "{} partitions, {} servers, {} workers, {} logs, batch {}, pull ahead {}, {}, heartbeat {} ms, "
       "checkpoint {} ms, faults until {} ms:{}",
       partitions, ps, workers, logs.size(), batch_size, pull_ahead,
-      supervision == Supervision::kLauncher ? "launcher" : "started from outside",
+      supervision == Supervision::kOutside    ? "started from outside"
+      : supervision == Supervision::kLauncher ? "children end with the master"
+                                              : "children are adopted",
       heartbeat.count() / 1000, checkpoint_interval.count() / 1000, faults_end.count() / 1000,
       faults);
 }

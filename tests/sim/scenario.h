@@ -49,9 +49,9 @@ class FaultSet {
 base::Result<FaultSet> ParseFaults(const std::string& text);
 std::string FaultName(Fault fault);
 
-// Who starts processes: the master through its launcher (then they end with the master, as the local
-// launcher's children do), or somebody outside who restarts whatever ended.
-enum class Supervision : uint8_t { kLauncher, kOutside };
+// Who starts processes: the master through its launcher, whose children end with it or outlive it to be
+// adopted by the next one; or somebody outside who restarts whatever ended.
+enum class Supervision : uint8_t { kLauncher, kLauncherAdopts, kOutside };
 
 struct Scenario {
   uint64_t seed = 0;

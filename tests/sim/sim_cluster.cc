@@ -26,11 +26,14 @@ class SimLauncher final : public master::Launcher {
   explicit SimLauncher(SimCluster& cluster) : cluster_(cluster) {}
 
   base::Result<int64_t> Start(const master::NodeSpec& spec) override {
-    if (cluster_.IsAlive(spec.name)) {
+    if (cluster_.PidOf(spec.name)) {
       return base::Fail(base::ErrorCode::kConflict, spec.name + " still runs");
     }
     return cluster_.Spawn(
         spec.role == master::NodeRole::kPs ? NodeKind::kPs : NodeKind::kWorker, spec.name);
+  }
+  std::optional<int64_t> Adopt(const master::NodeSpec& spec) override {
+    return cluster_.PidOf(spec.name);
   }
   void Stop(const std::string& name, master::StopMode mode) override {
     std::vector<int64_t> pids;
@@ -44,7 +47,7 @@ class SimLauncher final : public master::Launcher {
     }
   }
   bool manages_processes() const override {
-    return cluster_.scenario().supervision == Supervision::kLauncher;
+    return cluster_.scenario().supervision != Supervision::kOutside;
   }
 
  private:
@@ -158,7 +161,7 @@ SimCluster::~SimCluster() { nodes_.clear(); }
 
 void SimCluster::Start() {
   Spawn(NodeKind::kMaster, kMasterName);
-  if (scenario_.supervision == Supervision::kLauncher) return;
+  if (scenario_.supervision != Supervision::kOutside) return;
   for (uint32_t i = 0; i < scenario_.ps; ++i) Spawn(NodeKind::kPs, fmt::format("ps-{}", i));
   for (uint32_t i = 0; i < scenario_.workers; ++i) {
     Spawn(NodeKind::kWorker, fmt::format("worker-{}", i));
@@ -215,11 +218,14 @@ void SimCluster::Launch(int64_t pid) {
   node->Start();
 }
 
-bool SimCluster::IsAlive(const std::string& name) const {
-  return std::any_of(nodes_.begin(), nodes_.end(),
-                     [&](const auto& entry) { return entry.second->process.name() == name; }) ||
-         std::any_of(starting_.begin(), starting_.end(),
-                     [&](const auto& entry) { return entry.second.name == name; });
+std::optional<int64_t> SimCluster::PidOf(const std::string& name) const {
+  for (const auto& [pid, node] : nodes_) {
+    if (node->process.name() == name) return pid;
+  }
+  for (const auto& [pid, what] : starting_) {
+    if (what.name == name) return pid;
+  }
+  return std::nullopt;
 }
 
 void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
@@ -264,17 +270,17 @@ void SimCluster::End(int64_t pid, const std::string& how, int code) {
 }
 
 void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code) {
-  const bool launcher = scenario_.supervision == Supervision::kLauncher;
-  if (launcher && what.kind == NodeKind::kMaster) {
+  const bool outside = scenario_.supervision == Supervision::kOutside;
+  if (scenario_.supervision == Supervision::kLauncher && what.kind == NodeKind::kMaster) {
     // Its children end with it.
     std::vector<int64_t> pids;
     for (const auto& [child, node] : nodes_) pids.push_back(child);
     for (const auto& [child, node] : starting_) pids.push_back(child);
     for (const int64_t child : pids) End(child, "signal 9", 137);
   }
-  if (!launcher || what.kind == NodeKind::kMaster) {
+  if (outside || what.kind == NodeKind::kMaster) {
     scheduler_.After(DrawExponential(chance_, scenario_.restart_delay), [this, what] {
-      if (!IsAlive(what.name)) Spawn(what.kind, what.name);
+      if (!PidOf(what.name)) Spawn(what.kind, what.name);
     });
     return;
   }

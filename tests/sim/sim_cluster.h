@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -92,7 +93,8 @@ class SimCluster {
 
   int64_t Spawn(NodeKind kind, const std::string& name);
   void Launch(int64_t pid);
-  bool IsAlive(const std::string& name) const;
+  // Of the live process of that name, also of one that is still starting.
+  std::optional<int64_t> PidOf(const std::string& name) const;
   // A brain asked for its own end.
   void OnExit(int64_t pid, int code, const std::string& why);
   void End(int64_t pid, const std::string& how, int code);
