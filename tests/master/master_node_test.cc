@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "master/master_node.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/base/fake_runtime.h"
+#include "tests/transport/fake_endpoint.h"
+
+namespace freshet::master {
+namespace {
+
+using base::ErrorCode;
+using protocol::Incarnation;
+using protocol::LeaseAnswer;
+using protocol::LogId;
+using protocol::PartitionId;
+using protocol::RequestId;
+using protocol::Role;
+using protocol::Span;
+using protocol::Tenure;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using transport::FakeEndpoint;
+using transport::PeerId;
+
+constexpr uint16_t kPartitions = 4;
+constexpr uint64_t kRecords = 100;
+constexpr LogId kLog{0};
+constexpr PeerId kPs{50};
+constexpr PeerId kWorker{60};
+constexpr PeerId kOther{70};
+
+class MemoryStateStore final : public StateStore {
+ public:
+  std::optional<protocol::Buffer> state;
+  int saves = 0;
+  bool fails = false;
+  base::Result<std::optional<protocol::Buffer>> Load() override { return state; }
+  base::Result<> Save(const protocol::Buffer& bytes) override {
+    if (fails) return base::Fail(ErrorCode::kIo, "as the test says");
+    ++saves;
+    state = bytes;
+    return {};
+  }
+};
+
+class FixedProbe final : public LogProbe {
+ public:
+  base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec&) override { return kRecords; }
+};
+
+class MasterNodeTest : public ::testing::Test {
+ protected:
+  MasterNodeTest() {
+    MasterOptions options;
+    options.partitions = kPartitions;
+    options.job.batch_size = 10;
+    options.job.logs = {{kLog, "train", "clicks.tsv", "criteo", 1, protocol::LogPurpose::kTrain}};
+    node_ = std::make_unique<MasterNode>(options, runtime_.runtime(), endpoint_, store_, launcher_,
+                                         probe_, [this](int code, const std::string&) {
+                                           exit_code_ = code;
+                                         });
+    node_->Start();
+    runtime_.Settle();
+  }
+
+  template <class Message>
+  void Send(PeerId from, Incarnation sender, const Message& message) {
+    node_->OnPacket(from, protocol::EncodePacket({cluster_, sender}, RequestId(++request_), message));
+  }
+  template <class Message>
+  FakeEndpoint::Sent AnswerTo(PeerId peer) {
+    for (auto& sent : endpoint_.Take<Message>()) {
+      if (sent.to == peer && sent.envelope.request == RequestId(request_)) return sent;
+    }
+    ADD_FAILURE() << "no answer of this type";
+    return {};
+  }
+  ErrorCode ErrorTo(PeerId peer) {
+    return AnswerTo<protocol::ErrorReply>(peer).Body<protocol::ErrorReply>().code;
+  }
+  Incarnation Register(PeerId peer, Role role, const std::string& name, uint64_t process) {
+    Send(peer, Incarnation(), protocol::RegisterRequest{role, name, "tcp://x:1", process, 1});
+    const auto reply = AnswerTo<protocol::RegisterReply>(peer).Body<protocol::RegisterReply>();
+    cluster_ = reply.cluster;
+    return reply.incarnation;
+  }
+  // The server says of all its partitions that they have `applied`, of which `durable` is stored.
+  void Report(Span applied, protocol::Offset durable, Tenure tenure) {
+    protocol::PsHeartbeat heartbeat;
+    heartbeat.applied.resize(1);
+    heartbeat.applied[0].Mutable(kLog).Add(applied);
+    heartbeat.durable = {{{kLog, durable}}};
+    for (uint16_t p = 0; p < kPartitions; ++p) {
+      heartbeat.partitions.push_back({PartitionId(p), tenure, 0, 0});
+    }
+    Send(kPs, ps_, heartbeat);
+  }
+  Tenure CurrentTenure() const { return node_->view().places[0].tenure; }
+  void StartTraining() {
+    ps_ = Register(kPs, Role::kPs, "ps-0", 1);
+    worker_ = Register(kWorker, Role::kWorker, "", 2);
+    Report({}, 0, CurrentTenure());
+    ASSERT_EQ(node_->phase(), Phase::kTraining);
+    endpoint_.sent.clear();
+  }
+  protocol::LeaseReply AskForLease(uint64_t sequence) {
+    Send(kWorker, worker_,
+         protocol::LeaseRequest{sequence, protocol::LeaseId(), protocol::LeaseEnd::kNone, true});
+    return AnswerTo<protocol::LeaseReply>(kWorker).Body<protocol::LeaseReply>();
+  }
+  // Answers the checkpoint at the job's end.
+  void AnswerCheckpoint() {
+    for (const auto& ask : endpoint_.Take<protocol::CheckpointRequest>()) {
+      node_->OnPacket(kPs, protocol::EncodePacket({cluster_, ps_}, ask.envelope.request,
+                                                  protocol::CheckpointReply()));
+    }
+  }
+
+  base::FakeRuntime runtime_;
+  FakeEndpoint endpoint_;
+  MemoryStateStore store_;
+  NoLauncher launcher_;
+  FixedProbe probe_;
+  std::unique_ptr<MasterNode> node_;
+  std::optional<int> exit_code_;
+  protocol::ClusterId cluster_;
+  Incarnation ps_;
+  Incarnation worker_;
+  uint64_t request_ = 0;
+};
+
+TEST_F(MasterNodeTest, ANewProcessOfAServerGetsAHigherTenureDurablyBeforeItHearsOfIt) {
+  StartTraining();
+  const Tenure before = CurrentTenure();
+  const int saves = store_.saves;
+  const Incarnation again = Register(kOther, Role::kPs, "ps-0", 99);
+  EXPECT_GT(again, ps_);
+  EXPECT_EQ(CurrentTenure(), before.Next());
+  EXPECT_EQ(store_.saves, saves + 1);
+  const auto state = protocol::DecodeStruct<ClusterState>(*store_.state, "state");
+  EXPECT_EQ(state->view.places[0].tenure, before.Next());
+  // A repeated hello is the same process.
+  EXPECT_EQ(Register(kOther, Role::kPs, "ps-0", 99), again);
+  EXPECT_EQ(CurrentTenure(), before.Next());
+}
+
+TEST_F(MasterNodeTest, AStateThatCannotBeStoredEndsTheMasterBeforeAnyoneHearsOfIt) {
+  store_.fails = true;
+  Send(kPs, Incarnation(), protocol::RegisterRequest{Role::kPs, "ps-0", "tcp://x:1", 1, 1});
+  EXPECT_EQ(exit_code_, 1);
+  EXPECT_TRUE(endpoint_.sent.empty());
+}
+
+TEST_F(MasterNodeTest, ReportsOfAnotherTenureOrOwnerDoNotCount) {
+  StartTraining();
+  const Tenure old = CurrentTenure();
+  const Incarnation before = ps_;
+  const Incarnation now = Register(kOther, Role::kPs, "ps-0", 99);
+  Report({0, 100}, 100, CurrentTenure());  // still by the process before
+  EXPECT_EQ(ErrorTo(kPs), ErrorCode::kConflict);
+  EXPECT_EQ(ps_, before);
+  ps_ = now;
+  Report({0, 100}, 100, old);
+  Report({0, 100}, 100, CurrentTenure().Next());
+  EXPECT_FALSE(node_->progress().AllReported());
+  Report({0, 30}, 20, CurrentTenure());
+  EXPECT_EQ(node_->progress().Done(kLog), (protocol::SpanSet{{0, 30}}));
+  EXPECT_EQ(node_->progress().DurableFloor(kLog), 20u);
+}
+
+TEST_F(MasterNodeTest, NothingIsLeasedWhileAReportIsMissing) {
+  StartTraining();
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kLease);
+  ps_ = Register(kPs, Role::kPs, "ps-0", 99);
+  EXPECT_EQ(AskForLease(2).answer, LeaseAnswer::kWait);
+  Report({}, 0, CurrentTenure());
+  Report({}, 0, CurrentTenure());  // what ended is held until everybody was heard twice
+  EXPECT_EQ(AskForLease(3).answer, LeaseAnswer::kLease);
+}
+
+TEST_F(MasterNodeTest, ARepeatedLeaseRequestGetsTheSameLease) {
+  StartTraining();
+  const auto first = AskForLease(1);
+  ASSERT_EQ(first.answer, LeaseAnswer::kLease);
+  EXPECT_EQ(AskForLease(1).lease, first.lease);
+  EXPECT_NE(AskForLease(2).lease.span, first.lease.span);
+}
+
+TEST_F(MasterNodeTest, TheJobDoesNotEndBeforeTheHoldersOfLeasesHaveSaidWhatTheyPredicted) {
+  StartTraining();
+  ASSERT_EQ(AskForLease(1).answer, LeaseAnswer::kLease);
+  Report({0, kRecords}, kRecords, CurrentTenure());
+  AnswerCheckpoint();
+  EXPECT_EQ(node_->phase(), Phase::kFinishing);
+  protocol::ValidationHistogram predictions;
+  for (uint64_t i = 0; i < kRecords; ++i) predictions.Add(0.5f, 1.0f);
+  auto delta = predictions.ToDelta();
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.validation.push_back({kLog, {{0, kRecords}}, delta.buckets, delta.positive,
+                                  delta.negative, delta.loss_sum});
+  Send(kWorker, worker_, heartbeat);
+  EXPECT_EQ(AskForLease(2).answer, LeaseAnswer::kWait);
+  runtime_.Advance(milliseconds(100));
+  EXPECT_EQ(node_->phase(), Phase::kAuditing);
+  EXPECT_EQ(node_->training_validation().records(), kRecords);
+}
+
+TEST_F(MasterNodeTest, AWorkerThatKeepsItsLeaseDoesNotKeepTheJobFromEnding) {
+  StartTraining();
+  ASSERT_EQ(AskForLease(1).answer, LeaseAnswer::kLease);
+  Report({0, kRecords}, kRecords, CurrentTenure());
+  AnswerCheckpoint();
+  runtime_.Advance(milliseconds(1900));
+  EXPECT_EQ(node_->phase(), Phase::kFinishing);
+  runtime_.Advance(milliseconds(300));
+  EXPECT_EQ(node_->phase(), Phase::kAuditing);
+}
+
+TEST_F(MasterNodeTest, TheStreamEndsWhenItIsDurableNotWhenItIsApplied) {
+  StartTraining();
+  Report({0, kRecords}, 50, CurrentTenure());
+  EXPECT_EQ(node_->phase(), Phase::kFinishing);
+  runtime_.Advance(seconds(5));
+  EXPECT_EQ(node_->phase(), Phase::kFinishing);
+}
+
+TEST_F(MasterNodeTest, ARegistrationThatCannotBeUsedIsRefusedAndForgotten) {
+  const int saves = store_.saves;
+  const auto try_one = [&](const protocol::RegisterRequest& request) {
+    Send(kOther, Incarnation(), request);
+    return ErrorTo(kOther);
+  };
+  EXPECT_EQ(try_one({Role::kPs, std::string(100'000, 'x'), "tcp://x:1", 1, 1}),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(try_one({Role::kWorker, "../ps-0", "", 1, 1}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(try_one({Role::kWorker, "worker\n0", "", 1, 1}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(try_one({Role::kPs, "ps-0", "", 1, 1}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(try_one({Role::kPs, "ps-0", std::string(1000, 'x'), 1, 1}),
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(try_one({Role::kPs, "", "tcp://x:1", 1, 1}), ErrorCode::kConflict);
+  EXPECT_TRUE(node_->nodes().empty());
+  EXPECT_EQ(store_.saves, saves);
+}
+
+TEST_F(MasterNodeTest, AReportThatCannotBeRightChangesNothing) {
+  StartTraining();
+  protocol::PsHeartbeat heartbeat;
+  heartbeat.applied.resize(1);
+  heartbeat.applied[0].Mutable(kLog).Add({0, 50});
+  heartbeat.durable = {{{kLog, 50}}};
+  heartbeat.partitions = {{PartitionId(60'000), CurrentTenure(), 0, 0},
+                          {PartitionId(0), CurrentTenure(), 1, 0},
+                          {PartitionId(1), CurrentTenure(), 0, 65'535}};
+  Send(kPs, ps_, heartbeat);
+  EXPECT_TRUE(node_->progress().Done(kLog).empty());
+  EXPECT_EQ(node_->progress().DurableFloor(kLog), 0u);
+}
+
+TEST_F(MasterNodeTest, StrangersAndGarbageAreAnsweredOrDropped) {
+  StartTraining();
+  node_->OnPacket(kOther, {});
+  node_->OnPacket(kOther, {{protocol::Buffer::Copy(std::string_view("garbage"))}});
+  Send(kOther, Incarnation(12345), protocol::WorkerHeartbeat());
+  EXPECT_EQ(ErrorTo(kOther), ErrorCode::kConflict);
+  cluster_ = protocol::ClusterId(cluster_.value() + 1);
+  Send(kOther, worker_, protocol::WorkerHeartbeat());
+  EXPECT_EQ(ErrorTo(kOther), ErrorCode::kConflict);
+  EXPECT_FALSE(exit_code_);
+}
+
+}  // namespace
+}  // namespace freshet::master
