@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,6 +24,7 @@ class MemoryImageStore final : public checkpoint::ImageStore {
   std::vector<std::vector<protocol::ImageHeader>> writes;
   std::vector<protocol::PartitionId> loads;
   std::vector<protocol::PartitionId> removed;
+  std::map<std::string, checkpoint::ImageFileInfo> exported;  // by path
 
   base::Result<std::vector<checkpoint::StoredImage>> List() override {
     return std::vector<checkpoint::StoredImage>();
@@ -71,6 +73,22 @@ class MemoryImageStore final : public checkpoint::ImageStore {
       chains.erase(chain);
     }
     return {};
+  }
+
+  base::Result<checkpoint::ImageFileInfo> Export(protocol::PartitionId partition,
+                                                 const std::string& path) override {
+    const auto chain = Load(partition);
+    if (!chain) return tl::unexpected(chain.error());
+    if (const auto code = std::exchange(next_write_fails, std::nullopt)) {
+      return base::Fail(*code, "as the test says");
+    }
+    const protocol::ImageHeader& newest = chain->back().header;
+    return exported[path] = {.partition = partition,
+                             .stamp = newest.stamp,
+                             .applied = newest.applied,
+                             .images = static_cast<uint32_t>(chain->size()),
+                             .bytes = 1000,
+                             .checksum = newest.stamp.version};
   }
 
  private:
