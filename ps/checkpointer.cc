@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/mutant.h"
 
 namespace freshet::ps {
 
@@ -88,6 +89,7 @@ void Checkpointer::CutOne(PartitionId partition, Slot& slot) {
   group_->cuts.back().bytes = image.Bytes();
   group_->bytes += image.Bytes();
   group_->images.push_back(std::move(image));
+  if (MUTANT(kVolatileFloor)) Claim(group_->cuts.back(), group_->images.back());
 }
 
 void Checkpointer::WriteGroup() {

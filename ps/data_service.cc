@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "base/mutant.h"
 
 namespace freshet::ps {
 
@@ -150,7 +151,9 @@ void DataService::JudgePush(const protocol::PushRequest& request, std::vector<ui
           }
           break;
         case protocol::Overlap::kContained: status = PartitionStatus::kAlreadyApplied; break;
-        case protocol::Overlap::kPartial: status = PartitionStatus::kSpanConflict; break;
+        case protocol::Overlap::kPartial:
+          if (!MUTANT(kApplyOverlap)) status = PartitionStatus::kSpanConflict;
+          break;
       }
     }
     (*statuses)[i] = Code(status);
@@ -196,6 +199,14 @@ Result<protocol::PushReply> DataService::OnPush(const protocol::PushRequest& req
   for (size_t i = 0; i < request.cover.size(); ++i) {
     if (IsOk(reply.statuses[i])) {
       slots_[request.cover[i]].partition->RecordApplied(request.log, request.span);
+    }
+  }
+  if (MUTANT(kNoCover)) {
+    for (Slot& slot : slots_) {
+      if (!slot.serving()) continue;
+      const auto overlap = slot.partition->Judge(request.log, request.span);
+      if (overlap != protocol::Overlap::kDisjoint) continue;
+      slot.partition->RecordApplied(request.log, request.span);
     }
   }
   return reply;

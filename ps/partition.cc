@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/mutant.h"
 #include "ps/image_cut.h"
 
 namespace freshet::ps {
@@ -52,7 +53,7 @@ bool Partition::HasRoomFor(protocol::LogId log, protocol::Span span) const {
 }
 
 void Partition::RecordApplied(protocol::LogId log, protocol::Span span) {
-  CHECK(Judge(log, span) == protocol::Overlap::kDisjoint);
+  CHECK(Judge(log, span) == protocol::Overlap::kDisjoint || MUTANT(kApplyOverlap));
   applied_.Mutable(log).Add(span);
   ++stamp_.version;
 }
@@ -124,7 +125,7 @@ Result<> Partition::ApplyImage(const Image& image) {
   if (header.whole() && this->rows() != header.rows) {
     return Fail(ErrorCode::kCorrupt, "whole image has a key twice");
   }
-  applied_ = header.applied;
+  if (!MUTANT(kRowsWithoutSet)) applied_ = header.applied;
   stamp_ = header.stamp;
   return {};
 }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "base/mutant.h"
 #include "protocol/audit.h"
 
 namespace freshet::ps {
@@ -37,6 +38,21 @@ Result<std::vector<protocol::Image>> LoadSound(checkpoint::ImageStore& store,
   FRESHET_LOG_ERROR("partition {} falls back by {} images; what they held is learnt again",
                     partition.value(), *removed);
   return store.Load(partition);
+}
+
+}  // namespace
+
+namespace {
+
+// Only for MUTANT(kAdoptWatermark): what rule G2 forbids.
+void AdoptWatermarks(const Slots& slots, Partition* partition) {
+  for (const Slot& other : slots) {
+    if (!other.serving()) continue;
+    for (const auto& entry : other.partition->applied().logs()) {
+      const auto gaps = partition->applied().Of(entry.log).Gaps({0, entry.set.Watermark()});
+      for (const protocol::Span& gap : gaps.spans()) partition->RecordApplied(entry.log, gap);
+    }
+  }
 }
 
 }  // namespace
@@ -108,7 +124,8 @@ void PsNode::OnRegistered(Result<Packet> packet) {
 }
 
 void PsNode::OnView(const protocol::View& view) {
-  if (exited_ || view.number <= view_.number) return;  // rule G7
+  const bool old = view.number <= view_.number && !MUTANT(kViewsOutOfOrder);
+  if (exited_ || old) return;  // rule G7
   if (auto ok = protocol::ValidateView(view); !ok) {
     FRESHET_LOG_ERROR("{}", ok.error().message);
     return;
@@ -215,6 +232,7 @@ void PsNode::OnLoaded(PartitionId partition, Tenure tenure,
     slot.differences = static_cast<uint32_t>(images->size() - 1);
     for (size_t i = 1; i < images->size(); ++i) slot.difference_bytes += (*images)[i].Bytes();
   }
+  if (MUTANT(kAdoptWatermark)) AdoptWatermarks(slots_, slot.partition.get());
   slot.state = SlotState::kServing;
   if (to_load_.empty()) {
     FRESHET_LOG_INFO("serving every partition of view {}", view_.number.value());

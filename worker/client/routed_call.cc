@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/mutant.h"
 #include "worker/client/row_copy.h"
 
 namespace freshet::worker {
@@ -55,9 +56,10 @@ RoutedCall RoutedCall::Pull(std::vector<RoutedRows> rows, uint32_t partitions) {
 
 RoutedCall RoutedCall::Push(protocol::LogId log, protocol::Span span, std::vector<RoutedRows> rows,
                             uint32_t partitions) {
-  RoutedCall call;
+  RoutedCall call = MUTANT(kNoEmptyPushes) ? Pull(rows, partitions) : RoutedCall();
   call.push_ = PushTarget{log, span};
   call.rows_ = std::move(rows);
+  if (MUTANT(kNoEmptyPushes)) return call;
   call.waiting_.resize(partitions);
   for (uint32_t p = 0; p < partitions; ++p) call.waiting_[p] = static_cast<uint16_t>(p);
   return call;
