@@ -178,7 +178,7 @@ class MasterNode : public transport::PacketHandler {
   void Exit(int code, const std::string& why);
   void OnRegister(transport::PeerId from, const protocol::Envelope& envelope,
                   const protocol::Packet& packet);
-  std::string FreeWorkerName() const;
+  std::string FreeWorkerName(uint64_t process) const;
   void RegisterPs(Node& node, const protocol::RegisterRequest& request);
   void PlaceFirst();
   void PublishView();
