@@ -219,9 +219,7 @@ void MasterNode::OnNodeExit(const NodeExit& exit) {
   Node& node = it->second;
   node.connected = false;
   events_.Add("node_exited", node.name, fmt::format("pid {}: {}", exit.pid, exit.how));
-  gone_.steps += node.worker.steps;
-  gone_.conflicts += node.worker.conflicts;
-  gone_.already_applied += node.worker.already_applied;
+  KeepCounts(node);
   node.worker = {};
   EndLeasesOf(node);
   node.state = "stopped";
@@ -242,6 +240,13 @@ void MasterNode::OnNodeExit(const NodeExit& exit) {
                          : std::min(milliseconds(5000), milliseconds(50 << node.quick_exits));
   restart_timers_[node.name] =
       runtime_.timers.After(delay, [this, name = node.name] { Launch(name); });
+}
+
+// What a worker process did stays counted when it is gone.
+void MasterNode::KeepCounts(const Node& node) {
+  gone_.steps += node.worker.steps;
+  gone_.conflicts += node.worker.conflicts;
+  gone_.already_applied += node.worker.already_applied;
 }
 
 void MasterNode::CheckNodes() {
@@ -286,6 +291,7 @@ void MasterNode::ForgetGuests() {
     const Node& node = entry.second;
     const bool guest = !node.launched && node.role == Role::kWorker && node.state == "lost";
     if (!guest || now - node.last_heard < kGuestMemory) return false;
+    KeepCounts(node);
     std::erase_if(state_.nodes, [&](const KnownNode& known) { return known.name == node.name; });
     return true;
   });

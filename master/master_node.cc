@@ -175,6 +175,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     node.process = request->process;
     node.pid = request->pid;
     node.started = runtime_.clock.Now();
+    KeepCounts(node);
     node.worker = {};
     node.ps = {};
     node.incarnation = state_.last_incarnation = state_.last_incarnation.Next();

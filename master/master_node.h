@@ -160,6 +160,7 @@ class MasterNode : public transport::PacketHandler {
   bool AdoptNode(const std::string& name);
   NodeSpec SpecOf(const std::string& name) const;
   void Launch(const std::string& name);
+  void KeepCounts(const Node& node);
   void CheckNodes();
   void MissNode(Node& node, base::Duration silence);
   void KillIfHung(Node& node, base::Duration silence);

@@ -179,6 +179,19 @@ TEST_F(MasterNodeTest, NothingIsLeasedWhileAReportIsMissing) {
   EXPECT_EQ(AskForLease(3).answer, LeaseAnswer::kLease);
 }
 
+TEST_F(MasterNodeTest, WhatAWorkerDidStaysCountedWhenAnotherProcessTakesItsName) {
+  StartTraining();
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.stats.steps = 7;
+  heartbeat.stats.conflicts = 2;
+  Send(kWorker, worker_, heartbeat);
+  worker_ = Register(kOther, Role::kWorker, "worker-0", 77);
+  heartbeat.stats.steps = 5;
+  Send(kOther, worker_, heartbeat);
+  EXPECT_EQ(node_->Steps(), 12u);
+  EXPECT_EQ(node_->Conflicts(), 4u);
+}
+
 TEST_F(MasterNodeTest, ARepeatedLeaseRequestGetsTheSameLease) {
   StartTraining();
   const auto first = AskForLease(1);
