@@ -23,7 +23,7 @@ struct ZmqEndpointOptions {
   int receive_queue_packets = 128;
   // A peer that announces a bigger frame is cut off.
   size_t max_frame_bytes = 64ull << 20;
-  size_t max_frames = 600;
+  size_t max_frames = 800;  // a push has three a table, of which there may be 256
   // Peers that connected to us and are remembered.
   size_t max_incoming_peers = 4096;
   size_t max_connections = 4096;

@@ -175,6 +175,24 @@ TEST_F(SessionTest, AReplacedServersSuccessorIsAskedAtOnce) {
   EXPECT_EQ(again.to, PeerId(4));
 }
 
+TEST_F(SessionTest, APullThatIsAnsweredAsAPushIsAskedAgain) {
+  KeyRouting routing;
+  const std::vector<protocol::Key> keys = {1, 2, 3, 4, 5, 6, 7, 8};
+  routing.Build(protocol::TableId(1), keys, kPartitions);
+  std::vector<float> weights(keys.size(), -1.0f);
+  bool done = false;
+  session_.Pull({{&routing, 1, weights.data(), nullptr}}, [&](const Result<>&) { done = true; });
+  for (const auto& pull : endpoint_.Take<protocol::PullRequest>()) {
+    protocol::PullReply reply;
+    reply.statuses.assign(pull.Body<protocol::PullRequest>().cover.size(),
+                          static_cast<uint8_t>(PartitionStatus::kAlreadyApplied));
+    Answer(pull, reply);
+  }
+  EXPECT_FALSE(done);
+  runtime_.Advance(milliseconds(20));
+  EXPECT_EQ(endpoint_.Take<protocol::PullRequest>().size(), 2u);
+}
+
 TEST_F(SessionTest, APushEndsAtItsDeadline) {
   Push({0, 10});
   runtime_.Advance(minutes(6));

@@ -341,6 +341,12 @@ Result<PushResult> Client::Push(const Batch& batch, const std::vector<PushTable>
     }
     push.rows.push_back({&keys.routing, dim, nullptr, keys.values.data()});
   }
+  if (!push.dead.empty()) {
+    // Before the push: a process that dies between the two leaves a line too many, never one too few.
+    const auto spec = std::find_if(job_.logs.begin(), job_.logs.end(),
+                                   [&](const auto& s) { return s.log == batch.log; });
+    reading_->dead.Add(*spec, batch.records.dead);
+  }
   const auto pushed = link_->Ask<PushResult>(
       options_.deadline + kGrace,
       [request, push = std::move(push), predictions = reading_->in_hand->predictions](
@@ -349,11 +355,6 @@ Result<PushResult> Client::Push(const Batch& batch, const std::vector<PushTable>
                   [request, reply = std::move(reply)](Result<PushResult> r) { reply(r); });
       });
   Settle(!pushed || *pushed == PushResult::kConflict);
-  if (pushed && *pushed == PushResult::kApplied && !batch.records.dead.empty()) {
-    const auto spec = std::find_if(job_.logs.begin(), job_.logs.end(),
-                                   [&](const auto& s) { return s.log == batch.log; });
-    reading_->dead.Add(*spec, batch.records.dead);
-  }
   return pushed;
 }
 

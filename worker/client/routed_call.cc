@@ -142,6 +142,11 @@ Result<std::vector<uint8_t>> RoutedCall::ReadStatuses(const std::vector<uint16_t
     auto reply = protocol::DecodeAs<protocol::PullReply>(packet);
     if (!reply) return Fail(reply.error().code, reply.error().message);
     statuses = std::move(reply->statuses);
+    const bool of_a_push = std::any_of(statuses.begin(), statuses.end(), [](uint8_t status) {
+      return status == static_cast<uint8_t>(PartitionStatus::kAlreadyApplied) ||
+             status == static_cast<uint8_t>(PartitionStatus::kSpanConflict);
+    });
+    if (of_a_push) return Fail(ErrorCode::kCorrupt, "a pull is answered as a push");
     const bool has_values = packet.frames.size() == 2 + rows_.size();
     if (AnyOk(statuses) && !has_values) {
       return Fail(ErrorCode::kCorrupt, "a pull reply without values");
