@@ -22,8 +22,22 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr const char* kProgram = "freshet-master";
-constexpr milliseconds kBindRetry{50};
+constexpr milliseconds kRetry{50};
 constexpr seconds kBindPatience{5};
+
+// A master that was killed may still be on its way out.
+constexpr seconds kLockPatience{1};
+
+base::Result<std::unique_ptr<checkpoint::DurableCell>> OpenState(transport::Daemon& daemon,
+                                                                 const MasterConfig& config) {
+  const auto give_up = daemon.loop().clock().Now() + kLockPatience;
+  for (;;) {
+    auto cell = checkpoint::DurableCell::Open({config.dir + "/master", "master"});
+    const bool locked = !cell && cell.error().code == base::ErrorCode::kConflict;
+    if (!locked || daemon.loop().clock().Now() >= give_up) return cell;
+    daemon.loop().RunUntil([] { return false; }, kRetry);
+  }
+}
 
 // Without the port.
 std::string_view HostOf(std::string_view address) { return address.substr(0, address.rfind(':')); }
@@ -43,7 +57,7 @@ base::Result<> Listen(transport::Daemon& daemon, const MasterConfig& config) {
   // The sockets of the master before us may outlive it for a moment.
   while (!bound && bound.error().code == base::ErrorCode::kConflict && saved &&
          daemon.loop().clock().Now() < give_up) {
-    daemon.loop().RunUntil([] { return false; }, kBindRetry);
+    daemon.loop().RunUntil([] { return false; }, kRetry);
     bound = daemon.endpoint().Bind(wanted);
   }
   if (!bound && wanted != config.listen) {
@@ -97,7 +111,7 @@ int RunMaster(const MasterConfig& config) {
   if (auto ok = base::InitLog(config.log); !ok) return report(ok.error());
   auto options = config.Options();
   if (!options) return report(options.error());
-  auto cell = checkpoint::DurableCell::Open({config.dir + "/master", "master"});
+  auto cell = OpenState(daemon, config);
   if (!cell) return report(cell.error());
   if (auto ok = Listen(daemon, config); !ok) return report(ok.error());
 

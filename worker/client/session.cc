@@ -196,11 +196,11 @@ void Session::OnHeartbeatRefused(const base::Error& error) {
 }
 
 void Session::OnHeartbeatReply(uint64_t chunks_sent, Result<Packet> packet) {
-  if (!packet) return OnHeartbeatRefused(packet.error());
-  auto reply = protocol::DecodeAs<protocol::HeartbeatReply>(*packet);
-  if (!reply) return;
-  while (!unacknowledged_.empty() && unacknowledged_.front().number <= chunks_sent) {
-    unacknowledged_.pop_front();
+  // A master that asks us to leave has taken what the heartbeat said.
+  if (packet || packet.error().code == ErrorCode::kUnavailable) {
+    while (!unacknowledged_.empty() && unacknowledged_.front().number <= chunks_sent) {
+      unacknowledged_.pop_front();
+    }
   }
   if (reply->view) OnView(*reply->view);
 }
