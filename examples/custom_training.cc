@@ -21,6 +21,7 @@ namespace {
 using freshet::base::Error;
 using freshet::base::Result;
 using freshet::protocol::Key;
+using freshet::protocol::LogPurpose;
 using freshet::protocol::OptimizerKind;
 using freshet::protocol::TableKind;
 using freshet::protocol::TableSchema;
@@ -73,6 +74,8 @@ Result<PushResult> Step(Client& client, const Model& model, const Client::Batch&
     }
   }
   if (auto ok = client.ReportPredictions(batch, logits); !ok) return tl::unexpected(ok.error());
+  // Of a job with --eval-data: predictions are all that is wanted.
+  if (batch.purpose == LogPurpose::kEvaluate) return PushResult::kAlreadyApplied;
   return client.Push(batch,
                      {{model.weights, keys, gradients}, {model.bias, bias_key, bias_gradient}});
 }

@@ -32,14 +32,20 @@ class ClientTest : public ::testing::Test {
  protected:
   void SetUp() override { base::SetLogLevel(base::LogLevel::kOff); }
 
-  void StartCluster(const std::vector<std::string>& ps_args = {}) {
-    const std::string data = dir_.path() + "/clicks.tsv";
-    ASSERT_TRUE(stream::GenerateLog({.records = kRecords}, data, {}));
-    cluster_ = std::make_unique<testing::LocalCluster>(testing::LocalClusterOptions{
-        .dir = dir_.path() + "/cluster",
-        .data = data,
-        .master_args = {"--heartbeat-ms", "20", "--batch-size", "250", "--partitions", "16"},
-        .ps_args = ps_args});
+  // Of the log that StartCluster makes.
+  std::string data() const { return dir_.path() + "/clicks.tsv"; }
+
+  void StartCluster(const std::vector<std::string>& ps_args = {},
+                    const std::vector<std::string>& more_master_args = {}) {
+    ASSERT_TRUE(stream::GenerateLog({.records = kRecords}, data(), {}));
+    std::vector<std::string> master_args = {"--heartbeat-ms", "20", "--batch-size", "250",
+                                            "--partitions",   "16"};
+    master_args.insert(master_args.end(), more_master_args.begin(), more_master_args.end());
+    cluster_ = std::make_unique<testing::LocalCluster>(
+        testing::LocalClusterOptions{.dir = dir_.path() + "/cluster",
+                                     .data = data(),
+                                     .master_args = master_args,
+                                     .ps_args = ps_args});
     const auto started = cluster_->Start();
     ASSERT_TRUE(started) << started.error().message;
   }
@@ -75,6 +81,7 @@ struct Trained {
   uint64_t applied = 0;  // records whose push this client saw applied
   uint64_t batches = 0;
   protocol::ValidationHistogram validation;
+  protocol::ValidationHistogram evaluation;
 };
 Trained Train(Client& client, const std::function<void(const Trained&)>& after = {}) {
   Trained trained;
@@ -98,6 +105,12 @@ Trained Train(Client& client, const std::function<void(const Trained&)>& after =
       gradients[i] = (p - batch.records.labels[i / columns]) / static_cast<float>(logits.size());
     }
     EXPECT_TRUE(client.ReportPredictions(batch, logits));
+    if (batch.purpose == protocol::LogPurpose::kEvaluate) {
+      for (size_t r = 0; r < logits.size(); ++r) {
+        trained.evaluation.Add(logits[r], batch.records.labels[r]);
+      }
+      continue;
+    }
     const auto pushed = client.Push(batch, {{*weights, keys, gradients}});
     EXPECT_TRUE(pushed) << pushed.error().message;
     if (!pushed) return trained;
@@ -131,6 +144,22 @@ TEST_F(ClientTest, TrainsALogToItsEndAndEveryRecordCountsOnce) {
   const auto status = cli::AdminClient(cluster_->dir()).Get("/v1/status");
   ASSERT_TRUE(status);
   EXPECT_NEAR(status->at("job").at("auc").get<double>(), trained.validation.Auc(), 1e-3);
+}
+
+TEST_F(ClientTest, AJobWithEvaluationDataIsPredictedAfterItsTraining) {
+  const std::string held_out = data() + ".held-out";
+  ASSERT_TRUE(stream::GenerateLog({.records = 5000, .first_record = kRecords}, held_out, {}));
+  StartCluster({}, {"--eval-data", held_out});
+  auto client = Join();
+  ASSERT_NE(client, nullptr);
+  const Trained trained = Train(*client);
+  EXPECT_EQ(trained.applied, kRecords);
+  EXPECT_EQ(trained.evaluation.records(), 5000u);
+  EXPECT_GT(trained.evaluation.Auc(), 0.65);
+  ExpectExact();
+  const auto summary = cli::AdminClient(cluster_->dir()).Get("/v1/summary");
+  ASSERT_TRUE(summary) << summary.error().message;
+  EXPECT_NEAR(summary->at("eval_auc").get<double>(), trained.evaluation.Auc(), 1e-3);
 }
 
 TEST_F(ClientTest, AServerKilledInTheMiddleLosesAndDoublesNothing) {

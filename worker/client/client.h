@@ -21,7 +21,8 @@
 //   }                                                         // ~Client leaves the cluster
 //
 // Every call blocks until its outcome is known, at most options.deadline. Servers may crash, restart and
-// move meanwhile: calls wait for them. Outcomes are Results; nothing throws.
+// move meanwhile: calls wait for them. Outcomes are Results; nothing throws. What the cluster's side of
+// this program has to say goes to the log (base/log.h), which is stderr unless set up otherwise.
 #pragma once
 
 #include <chrono>
@@ -41,7 +42,7 @@
 namespace freshet::worker {
 
 struct ClientOptions {
-  std::string master;  // tcp://host:port, as freshet-master prints it
+  std::string master;  // tcp://host:port, what freshet-master listens on
   std::string name;    // of this worker in `freshet status`; empty: the master chooses one
   // Of every call; longer than a restart of a server takes.
   std::chrono::milliseconds deadline = std::chrono::minutes(5);
