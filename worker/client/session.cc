@@ -202,7 +202,9 @@ void Session::OnHeartbeatReply(uint64_t chunks_sent, Result<Packet> packet) {
       unacknowledged_.pop_front();
     }
   }
-  if (reply->view) OnView(*reply->view);
+  if (!packet) return OnHeartbeatRefused(packet.error());
+  const auto reply = protocol::DecodeAs<protocol::HeartbeatReply>(*packet);
+  if (reply && reply->view) OnView(*reply->view);
 }
 
 void Session::ReportFatal(const std::string& why) {
