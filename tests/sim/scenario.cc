@@ -56,6 +56,7 @@ void DrawCluster(Random& random, Scenario* s) {
   s->workers = Range(random, 1, 4);
   s->supervision = static_cast<Supervision>(random.Below(3));
   s->batch_size = Range(random, 8, 48);
+  s->batch_size_changes = random.Chance(0.3);
   s->pull_ahead = Range(random, 0, 3);
   uint16_t id = 0;
   const uint32_t logs = random.Chance(0.3) ? 2 : 1;

@@ -61,6 +61,9 @@ struct Scenario {
   Supervision supervision = Supervision::kLauncher;
   std::vector<SimLog> logs;
   uint32_t batch_size = 0;
+  // The operator changes the batch size with every start of the master: what is applied then ends where
+  // no batch of today does.
+  bool batch_size_changes = false;
   uint32_t pull_ahead = 0;
   base::Duration heartbeat{};
   base::Duration node_timeout{};

@@ -64,6 +64,9 @@ class PsLife final : public SimNode {
               endpoint, store,
               [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
     endpoint.SetHandler(brain);
+    store.die = [&cluster, pid] {
+      cluster.scheduler().After(Duration(0), [&cluster, pid] { cluster.Kill(pid); });
+    };
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
@@ -179,9 +182,12 @@ protocol::JobSpec SimCluster::Job() const {
   return job;
 }
 
-master::MasterOptions SimCluster::MasterSettings() const {
+master::MasterOptions SimCluster::MasterSettings() {
   master::MasterOptions options;
   options.job = Job();
+  if (scenario_.batch_size_changes) {
+    options.job.batch_size = 5 + static_cast<uint32_t>(chance_.Below(50));
+  }
   options.partitions = scenario_.partitions;
   options.ps = scenario_.ps;
   options.workers = scenario_.workers;

@@ -100,7 +100,7 @@ class SimCluster {
   void End(int64_t pid, const std::string& how, int code);
   void AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code);
   SimProcess::Options ProcessOptions(const std::string& name, int64_t pid);
-  master::MasterOptions MasterSettings() const;
+  master::MasterOptions MasterSettings();
 
   const Scenario& scenario_;
   const Trace& trace_;

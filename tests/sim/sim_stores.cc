@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/sim_stores.h"
 
+#include <utility>
+
 #include "base/check.h"
+#include "base/mutant.h"
 
 namespace freshet::sim {
 
@@ -65,6 +68,12 @@ bool SimImageStore::SaveOne(const Image& image) {
   return true;
 }
 
+void SimImageStore::SaveRowsWithoutSet(const Image& image) {
+  const protocol::ImageHeader* newest = disk_.Newest(image.header.partition);
+  protocol::AppliedSets before = newest == nullptr ? protocol::AppliedSets() : newest->applied;
+  if (SaveOne(image)) disk_.images[image.header.partition].back().header.applied = std::move(before);
+}
+
 Result<> SimImageStore::Save(const Image& image) {
   auto saved = SaveAll({image});
   if (!saved) return Fail(saved.error().code, saved.error().message);
@@ -78,6 +87,11 @@ Result<std::vector<char>> SimImageStore::SaveAll(const std::vector<Image>& image
   }
   const bool fails = random_.Chance(faults_.write_fails);
   if (fails && random_.Chance(0.5)) return Fail(ErrorCode::kIo, "simulated write error");
+  if (MUTANT(kTwoTransactions) && random_.Chance(0.02)) {
+    for (const Image& image : images) SaveRowsWithoutSet(image);
+    die();
+    return Fail(ErrorCode::kIo, "killed between two transactions");
+  }
   std::vector<char> saved;
   for (const Image& image : images) saved.push_back(SaveOne(image) ? 1 : 0);
   if (fails) return Fail(ErrorCode::kIo, "simulated sync error");

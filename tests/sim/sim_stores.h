@@ -3,6 +3,7 @@
 // process that uses it; what a killed process had not finished writing is not there.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <vector>
@@ -32,6 +33,9 @@ class SimImageStore final : public checkpoint::ImageStore {
   SimImageStore(SimDisk& disk, uint64_t seed, const DiskFaults& faults)
       : disk_(disk), random_(seed), faults_(faults) {}
 
+  // For MUTANT(kTwoTransactions): ends the process between the two.
+  std::function<void()> die;
+
   base::Result<std::vector<checkpoint::StoredImage>> List() override;
   base::Result<std::vector<protocol::Image>> Load(protocol::PartitionId partition) override;
   // Nothing is ever damaged here.
@@ -42,6 +46,7 @@ class SimImageStore final : public checkpoint::ImageStore {
 
  private:
   bool SaveOne(const protocol::Image& image);
+  void SaveRowsWithoutSet(const protocol::Image& image);
 
   SimDisk& disk_;
   base::Random random_;
