@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/malloc_tuning.h"
 
+// Any header of the C library says whether it is glibc; without one nothing below would be compiled.
+#include <cstdlib>
+
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
