@@ -233,9 +233,10 @@ TEST_F(EndpointTest, TooManyFramesAreDroppedAndCounted) {
   ZmqEndpoint client(loop_, {.max_frames = 10'000});
   const PeerId peer = client.Connect(server.bound_address()).value();
   Packet most;
-  for (int i = 0; i < 600; ++i) most.frames.push_back(Pattern(16, i));
+  const int limit = static_cast<int>(ZmqEndpointOptions().max_frames);
+  for (int i = 0; i < limit; ++i) most.frames.push_back(Pattern(16, i));
   Packet too_many = most;
-  too_many.frames.push_back(Pattern(16, 600));
+  too_many.frames.push_back(Pattern(16, limit));
   SendSoon(client, peer, too_many);
   SendSoon(client, peer, most);
   ASSERT_TRUE(Until([&] { return !recorder.arrivals.empty(); }));
