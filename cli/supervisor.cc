@@ -23,8 +23,8 @@ using std::chrono::seconds;
 
 constexpr milliseconds kPoll{50};
 // A master that died sooner died quickly.
-constexpr seconds kQuick{10};
-constexpr uint32_t kMaxQuickDeaths = 10;
+constexpr seconds kQuick{2};
+constexpr uint32_t kMaxQuickDeaths = 8;
 constexpr milliseconds kFirstDelay{100};
 constexpr milliseconds kLastDelay{5'000};
 // Of a process that is no child of ours.

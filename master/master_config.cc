@@ -18,7 +18,6 @@ void MasterConfig::Declare(base::ConfigFields& f) {
   f.Add("nodes_outlive_master", &nodes_outlive_master,
         "servers and workers started here go on when the master dies, and its successor adopts "
         "them; freshet up always says true");
-  f.Add("exit_when_done", &exit_when_done, "stop the cluster when the job is completed");
   f.Add("job_name", &job_name, "name of the job");
   f.Add("data", &data, "file to train on, plain or gzip").Required().Example("clicks.tsv");
   f.Add("eval_data", &eval_data, "file to evaluate the trained model on");

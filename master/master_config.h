@@ -18,7 +18,6 @@ struct MasterConfig {
   std::string listen = "tcp://127.0.0.1:0";
   std::string launcher = "local";
   bool nodes_outlive_master = false;
-  bool exit_when_done = false;
   std::string job_name = "train";
   std::string data;
   std::string eval_data;
