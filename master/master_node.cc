@@ -170,6 +170,11 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
   Node& node = nodes_[request->name];
   if (node.process != request->process || node.incarnation.value() == 0) {
     EndLeasesOf(node);
+    // What its predecessor was asked is not the same asked of it: it may have lost what was applied.
+    if (const PeerId before = std::exchange(node.peer, PeerId()); before != PeerId()) {
+      rpc_.GiveUp(before,
+                  {ErrorCode::kUnavailable, "it was replaced by a new process; try again"});
+    }
     node.name = request->name;
     node.role = request->role;
     node.process = request->process;
@@ -189,15 +194,21 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
                 fmt::format("incarnation {}, pid {}", node.incarnation.value(), node.pid));
     if (node.role == Role::kPs) PublishView();
   }
-  node.peer = from;
-  node.connected = true;
-  node.awaited = false;
+  HeardFrom(node, from);
   node.state = "running";
-  node.last_heard = runtime_.clock.Now();
   Reply(from, envelope.request,
         protocol::RegisterReply{state_.cluster, node.incarnation, node.name, state_.view,
                                 options_.job,
                                 static_cast<uint64_t>(options_.heartbeat.count() / 1000)});
+}
+
+void MasterNode::HeardFrom(Node& node, PeerId from) {
+  // What it was asked on a connection that is gone it is asked anew.
+  if (node.peer != from && node.peer != PeerId()) rpc_.Redirect(node.peer, from);
+  node.peer = from;
+  node.connected = true;
+  node.awaited = false;
+  node.last_heard = runtime_.clock.Now();
 }
 
 // Rule G6: a new process serves these partitions from now on, so their tenures are raised in the write
@@ -264,10 +275,7 @@ Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
                "another process has taken this node's name since");
     return nullptr;
   }
-  node->peer = from;
-  node->connected = true;
-  node->last_heard = runtime_.clock.Now();
-  node->awaited = false;
+  HeardFrom(*node, from);
   if (node->state != "running") {
     if (node->state == "lost") events_.Add("node_back", node->name, "heard again");
     node->state = "running";

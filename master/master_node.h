@@ -184,6 +184,7 @@ class MasterNode : public transport::PacketHandler {
   void PlaceFirst();
   void PublishView();
   void RaiseTenures(uint16_t node);
+  void HeardFrom(Node& node, transport::PeerId from);
   Node* FindIncarnation(protocol::Incarnation incarnation);
   Node* Sender(transport::PeerId from, const protocol::Envelope& envelope);
   void OnPsHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,

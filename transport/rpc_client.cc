@@ -90,6 +90,24 @@ void RpcClient::Cancel(RequestId request) {
   pending_.erase(it);
 }
 
+void RpcClient::Redirect(PeerId from, PeerId to) {
+  for (auto& [id, pending] : pending_) {
+    if (pending.peer != from) continue;
+    pending.peer = to;
+    runtime_.timers.Cancel(pending.timer);
+    pending.timer = runtime_.timers.After(base::Duration(0), [this, id = id] { Attempt(id); });
+  }
+}
+
+void RpcClient::GiveUp(PeerId peer, const base::Error& error) {
+  for (auto& [id, pending] : pending_) {
+    if (pending.peer != peer) continue;
+    runtime_.timers.Cancel(pending.timer);
+    pending.timer = runtime_.timers.After(
+        base::Duration(0), [this, id = id, error] { Finish(id, tl::unexpected(error)); });
+  }
+}
+
 void RpcClient::Finish(RequestId id, Result<Packet> result) {
   auto node = pending_.extract(id);
   runtime_.timers.Cancel(node.mapped().timer);

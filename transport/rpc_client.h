@@ -46,6 +46,10 @@ class RpcClient {
   // True if the packet answers a request of this client (which is then over).
   bool OnReply(const protocol::Envelope& envelope, protocol::Packet& packet);
   void Cancel(protocol::RequestId request);
+  // Whoever was `from` is `to` now: what waits for its answer is asked there, soon.
+  void Redirect(PeerId from, PeerId to);
+  // Whoever was `peer` will not answer any more: what waits for it ends with `error`, soon.
+  void GiveUp(PeerId peer, const base::Error& error);
   size_t in_flight() const { return pending_.size(); }
   uint64_t repeats() const { return repeats_; }
 

@@ -238,6 +238,32 @@ TEST_F(MasterNodeTest, TheStreamEndsWhenItIsDurableNotWhenItIsApplied) {
   EXPECT_EQ(node_->phase(), Phase::kFinishing);
 }
 
+TEST_F(MasterNodeTest, ACheckpointOfAServerThatIsReplacedMeanwhileFailsAtOnce) {
+  StartTraining();
+  std::optional<base::Result<>> outcome;
+  node_->Checkpoint([&](base::Result<> result) { outcome = std::move(result); });
+  EXPECT_EQ(endpoint_.TakeOne<protocol::CheckpointRequest>().to, kPs);
+  ps_ = Register(kOther, Role::kPs, "ps-0", 99);
+  runtime_.Advance(milliseconds(1));
+  ASSERT_TRUE(outcome.has_value());
+  EXPECT_EQ(outcome->error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(outcome->error().message, "ps-0: it was replaced by a new process; try again");
+}
+
+TEST_F(MasterNodeTest, AServerThatConnectsAnewIsAskedAgainThere) {
+  StartTraining();
+  bool done = false;
+  node_->Checkpoint([&](const base::Result<>& outcome) { done = outcome.has_value(); });
+  endpoint_.TakeOne<protocol::CheckpointRequest>();
+  Send(kOther, ps_, protocol::PsHeartbeat());
+  runtime_.Advance(milliseconds(1));
+  const auto again = endpoint_.TakeOne<protocol::CheckpointRequest>();
+  EXPECT_EQ(again.to, kOther);
+  node_->OnPacket(kOther, protocol::EncodePacket({cluster_, ps_}, again.envelope.request,
+                                                 protocol::CheckpointReply()));
+  EXPECT_TRUE(done);
+}
+
 TEST_F(MasterNodeTest, ARegistrationThatCannotBeUsedIsRefusedAndForgotten) {
   const int saves = store_.saves;
   const auto try_one = [&](const protocol::RegisterRequest& request) {
