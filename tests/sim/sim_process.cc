@@ -35,21 +35,22 @@ void SimProcess::RunOrWait(Life& life, Scheduler::Task task) {
   }
 }
 
-// What waited runs in its order, one task an event, before anything newer.
 void SimProcess::Resume() {
   if (!life_->paused) return;
   life_->paused = false;
-  const auto run_one = [this](auto& self) -> void {
-    if (life_->waiting.empty()) return;
-    scheduler_.After(Duration(0), [this, life = life_, self] {
-      if (!life->alive || life->paused || life->waiting.empty()) return;
-      const Scheduler::Task task = std::move(life->waiting.front());
-      life->waiting.pop_front();
-      task();
-      if (life->alive) self(self);
-    });
-  };
-  run_one(run_one);
+  RunWaiting();
+}
+
+// What waited runs in its order, one task an event, before anything newer.
+void SimProcess::RunWaiting() {
+  if (life_->waiting.empty()) return;
+  scheduler_.After(Duration(0), [this, life = life_] {
+    if (!life->alive || life->paused || life->waiting.empty()) return;
+    const Scheduler::Task task = std::move(life->waiting.front());
+    life->waiting.pop_front();
+    task();
+    RunWaiting();
+  });
 }
 
 base::TimerId SimProcess::Timers::After(Duration delay, std::function<void()> callback) {

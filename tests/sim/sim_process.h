@@ -53,6 +53,7 @@ class SimProcess {
     std::deque<Scheduler::Task> waiting;
   };
   static void RunOrWait(Life& life, Scheduler::Task task);
+  void RunWaiting();
 
   // Every process's clock has its own origin.
   class Clock final : public base::Clock {
