@@ -9,7 +9,6 @@ namespace freshet::base {
 
 }  // namespace freshet::base
 
-#define CHECK(condition)                                                   \
-  (static_cast<bool>(condition)                                            \
-       ? static_cast<void>(0)                                              \
-       : ::freshet::base::CheckFailed(__FILE__, __LINE__, #condition))
+#define CHECK(condition)                               \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
+                                : ::freshet::base::CheckFailed(__FILE__, __LINE__, #condition))

@@ -12,8 +12,8 @@ namespace freshet::base {
 
 // Numbers are explicit: they travel in replies and are never reused.
 enum class ErrorCode : uint8_t {
-  kFailed = 1,             // anything without a better word
-  kInvalidArgument = 2,    // the caller's input is wrong; retrying does not help
+  kFailed = 1,           // anything without a better word
+  kInvalidArgument = 2,  // the caller's input is wrong; retrying does not help
   kNotFound = 3,
   kConflict = 4,           // the state forbids it (older stamp, other owner, name taken)
   kTimeout = 5,            // a deadline passed; the operation may or may not have happened

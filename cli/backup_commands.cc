@@ -66,9 +66,9 @@ base::Result<Json> Follow(const AdminClient& client, const std::string& to, Prog
         return base::Fail(CodeByName(TextAt(error, "code")), TextAt(error, "message"));
       }
     } else if (loop.clock().Now() - answered > kPatience) {
-      return base::Fail(backup.error().code,
-                        fmt::format("{}; without its manifest.json {} is no backup",
-                                    backup.error().message, to));
+      return base::Fail(
+          backup.error().code,
+          fmt::format("{}; without its manifest.json {} is no backup", backup.error().message, to));
     }
     loop.RunUntil([] { return false; }, kFollowInterval);
   }

@@ -108,7 +108,8 @@ base::Result<ClusterConfig> ClusterConfig::Check(const Source& source) {
     Json value = Json::parse(text, nullptr, false);
     config.values_[key] = value.is_discarded() ? Json(text) : std::move(value);
     // These are told to the master apart.
-    if (key != "dir" && key != "nodes_outlive_master") config.text_ += fmt::format("{}: {}\n", key, text);
+    if (key != "dir" && key != "nodes_outlive_master")
+      config.text_ += fmt::format("{}: {}\n", key, text);
   }
   const Json dir = config.Value("dir");
   std::error_code error;

@@ -138,7 +138,8 @@ void AdminApi::Handle(const AdminRequest& request, AdminReply reply) {
     });
     return;
   }
-  reply(ErrorResponse({ErrorCode::kNotFound, "there is no " + request.method + " " + request.path}));
+  reply(
+      ErrorResponse({ErrorCode::kNotFound, "there is no " + request.method + " " + request.path}));
 }
 
 void AdminApi::Summary(const AdminReply& reply) const {
@@ -153,15 +154,16 @@ void AdminApi::Summary(const AdminReply& reply) const {
   const auto& validation = node_.training_validation();
   const uint64_t records = node_.RecordsDone();
   const double seconds = node_.Seconds();
-  ordered_json json = {{"records", records},
-                       {"applied", records - audit.dead_lettered},
-                       {"dead_lettered", audit.dead_lettered},
-                       {"duplicates", audit.actual > audit.expected ? audit.actual - audit.expected : 0},
-                       {"seconds", seconds},
-                       {"records_per_sec", seconds > 0 ? static_cast<double>(records) / seconds : 0},
-                       {"auc", validation.Auc()},
-                       {"logloss", validation.LogLoss()},
-                       {"validated_records", validation.records()}};
+  ordered_json json = {
+      {"records", records},
+      {"applied", records - audit.dead_lettered},
+      {"dead_lettered", audit.dead_lettered},
+      {"duplicates", audit.actual > audit.expected ? audit.actual - audit.expected : 0},
+      {"seconds", seconds},
+      {"records_per_sec", seconds > 0 ? static_cast<double>(records) / seconds : 0},
+      {"auc", validation.Auc()},
+      {"logloss", validation.LogLoss()},
+      {"validated_records", validation.records()}};
   json["eval_auc"] = nullptr;
   if (node_.evaluation().records() > 0) {
     json["eval_auc"] = node_.evaluation().Auc();
@@ -215,8 +217,8 @@ void AdminApi::StartBackup(const AdminRequest& request, const AdminReply& reply)
     return reply(ErrorResponse({ErrorCode::kInvalidArgument,
                                 "the body must be JSON of the form {\"to\": \"/a/directory\"}"}));
   }
-  const auto started = node_.StartBackup(std::make_shared<FileBackupWriter>(
-      BackupPlace{body["to"].get<std::string>(), cluster_dir_}));
+  const auto started = node_.StartBackup(
+      std::make_shared<FileBackupWriter>(BackupPlace{body["to"].get<std::string>(), cluster_dir_}));
   if (!started) return reply(ErrorResponse(started.error()));
   ReplyJson(reply, BackupJson(node_.backup_status()));
 }

@@ -27,7 +27,7 @@ struct NodeExit {
   std::string name;
   int64_t pid = 0;
   std::string how;  // "exit 0", "signal 9"
-  int code = 0;     // 128 + signal when a signal ended it; kUnknownCode of a process that was adopted
+  int code = 0;  // 128 + signal when a signal ended it; kUnknownCode of a process that was adopted
 };
 inline constexpr int kUnknownCode = -1;
 

@@ -15,8 +15,7 @@ namespace freshet::master {
 class LeaseBook {
  public:
   // Lease ids are (boot, counter), so that they are not reused after a restart of the master.
-  LeaseBook(uint32_t partitions, uint64_t boot)
-      : partitions_(partitions), next_(boot << 32) {}
+  LeaseBook(uint32_t partitions, uint64_t boot) : partitions_(partitions), next_(boot << 32) {}
 
   struct Holder {
     protocol::Incarnation worker;
@@ -30,7 +29,7 @@ class LeaseBook {
 
   struct Gap {
     protocol::LogId log;
-    protocol::Offset end = 0;             // of the log: what is synced
+    protocol::Offset end = 0;  // of the log: what is synced
     const protocol::SpanSet* done = nullptr;
     uint64_t max_records = 0;
   };

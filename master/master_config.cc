@@ -68,8 +68,7 @@ base::Result<> ResolveFile(std::string& path, const char* key) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
   if (!std::filesystem::exists(status)) {
-    return base::Fail(base::ErrorCode::kNotFound,
-                      fmt::format("{}: no such file: {}", key, path));
+    return base::Fail(base::ErrorCode::kNotFound, fmt::format("{}: no such file: {}", key, path));
   }
   if (std::filesystem::is_directory(status)) {
     return base::Fail(base::ErrorCode::kInvalidArgument,
@@ -90,9 +89,9 @@ base::Result<> MasterConfig::Resolve() {
   if (!parsed) return tl::unexpected(parsed.error());
   if (stream::BuiltinSchemaYaml(schema).empty()) schema = Absolute(schema);
   if (ps > partitions) {
-    return base::Fail(base::ErrorCode::kInvalidArgument,
-                      fmt::format("ps: {} is more than partitions: {}; some would own nothing", ps,
-                                  partitions));
+    return base::Fail(
+        base::ErrorCode::kInvalidArgument,
+        fmt::format("ps: {} is more than partitions: {}; some would own nothing", ps, partitions));
   }
   if (auto options = Options(); !options) return tl::unexpected(options.error());
   return {};
@@ -111,11 +110,11 @@ base::Result<MasterOptions> MasterConfig::Options() const {
     }
     job.model_config[entry.substr(0, equals)] = entry.substr(equals + 1);
   }
-  job.logs.push_back({protocol::LogId(0), "train", data, schema, epochs,
-                      protocol::LogPurpose::kTrain});
+  job.logs.push_back(
+      {protocol::LogId(0), "train", data, schema, epochs, protocol::LogPurpose::kTrain});
   if (!eval_data.empty()) {
-    job.logs.push_back({protocol::LogId(1), "eval", eval_data, schema, 1,
-                        protocol::LogPurpose::kEvaluate});
+    job.logs.push_back(
+        {protocol::LogId(1), "eval", eval_data, schema, 1, protocol::LogPurpose::kEvaluate});
   }
   job.batch_size = batch_size;
   job.pull_ahead = pull_ahead;

@@ -25,9 +25,7 @@ namespace {
 
 constexpr seconds kPredictionPatience{2};
 
-double InSeconds(base::Duration duration) {
-  return static_cast<double>(duration.count()) / 1e6;
-}
+double InSeconds(base::Duration duration) { return static_cast<double>(duration.count()) / 1e6; }
 
 // Only for MUTANT(kTrustFinished): what rule G14 forbids.
 void TrustFinished(const LeaseBook& leases, LeaseBook::Holder holder, ProgressBook* progress) {
@@ -98,9 +96,8 @@ uint64_t MasterNode::LeaseRecords(const LogState& log, const Node& worker) const
   const uint64_t left = log.end - std::min(log.end, done.Count());
   // As much work as the target says; smaller towards the end, so that all finish together.
   const double rate = worker.records_per_sec;
-  const uint64_t wanted = rate > 0
-                              ? static_cast<uint64_t>(rate * InSeconds(options_.lease_target))
-                              : batch * 64;
+  const uint64_t wanted =
+      rate > 0 ? static_cast<uint64_t>(rate * InSeconds(options_.lease_target)) : batch * 64;
   const uint64_t share = left / (2 * std::max<uint64_t>(options_.workers, 1)) + batch;
   return std::clamp(std::min(wanted, share), batch, options_.max_lease_records);
 }
@@ -120,8 +117,8 @@ std::optional<protocol::Lease> MasterNode::GrantLease(const LeaseBook::Holder& h
     const uint64_t batch = options_.job.batch_size;
     const protocol::Offset aligned = gap->end / batch * batch;
     if (gap->end != log.end && aligned > gap->begin) gap->end = aligned;
-    auto cuts = training && !MUTANT(kNoCuts) ? progress_->Edges(id, *gap)
-                                             : std::vector<protocol::Offset>();
+    auto cuts =
+        training && !MUTANT(kNoCuts) ? progress_->Edges(id, *gap) : std::vector<protocol::Offset>();
     return leases_->Grant(holder, id, *gap, std::move(cuts));
   }
   return std::nullopt;
@@ -159,15 +156,15 @@ void MasterNode::SampleRates() {
   records_per_sec_ = rate(records, sampled_records_);
   steps_per_sec_ = rate(steps, sampled_steps_);
   for (auto& [name, node] : nodes_) {
-    const uint64_t units = node.role == Role::kPs ? node.ps.rows_pushed + node.ps.rows_pulled
-                                                  : node.worker.records;
+    const uint64_t units =
+        node.role == Role::kPs ? node.ps.rows_pushed + node.ps.rows_pulled : node.worker.records;
     const double units_per_sec = rate(units, node.sampled_units);
     (node.role == Role::kPs ? node.rows_per_sec : node.records_per_sec) = units_per_sec;
     node.sampled_units = units;
     if (node.ps.images_saved > node.noted_images) {
-      events_.Add("checkpoint", name,
-                  fmt::format("{} images of partitions saved",
-                              node.ps.images_saved - node.noted_images));
+      events_.Add(
+          "checkpoint", name,
+          fmt::format("{} images of partitions saved", node.ps.images_saved - node.noted_images));
     }
     node.noted_images = node.ps.images_saved;
   }
@@ -339,8 +336,7 @@ void MasterNode::Complete() {
   for (const std::string& problem : final_audit_->problems) {
     events_.Add("audit_problem", "", problem);
   }
-  events_.Add("job_completed", "",
-              fmt::format("{} records in {:.1f} s", RecordsDone(), Seconds()));
+  events_.Add("job_completed", "", fmt::format("{} records in {:.1f} s", RecordsDone(), Seconds()));
 }
 
 template <class Request, class Response>
@@ -380,8 +376,8 @@ void MasterNode::Checkpoint(std::function<void(Result<>)> done) {
   const base::Instant began = runtime_.clock.Now();
   AskEveryPs<protocol::CheckpointRequest, protocol::CheckpointReply>(
       {}, seconds(60),
-      [this, began, done = std::move(done)](
-          Result<std::vector<protocol::CheckpointReply>> replies) {
+      [this, began,
+       done = std::move(done)](Result<std::vector<protocol::CheckpointReply>> replies) {
         if (!replies) return done(base::Fail(replies.error().code, replies.error().message));
         events_.Add("checkpoint", "",
                     fmt::format("checkpoint saved in {:.3f} s, {} servers",

@@ -352,10 +352,11 @@ void MasterNode::CheckStopped() {
   if (runtime_.clock.Now() > stop_deadline_) {
     FRESHET_LOG_WARN("some nodes did not leave in time: they are killed");
     for (const auto& [name, node] : nodes_) launcher_.Stop(name, StopMode::kKill);
-    return EndStop(base::Fail(ErrorCode::kTimeout,
-                              fmt::format("some nodes did not leave within {:.0f} s and were killed; "
-                                          "what they had not made durable is learnt again",
-                                          InSeconds(options_.drain_timeout))));
+    return EndStop(
+        base::Fail(ErrorCode::kTimeout,
+                   fmt::format("some nodes did not leave within {:.0f} s and were killed; "
+                               "what they had not made durable is learnt again",
+                               InSeconds(options_.drain_timeout))));
   }
   if (any(Role::kWorker)) return;
   if (stopping_workers_) {

@@ -35,8 +35,8 @@ Result<> CheckRegistration(const protocol::RegisterRequest& request) {
     return base::Fail(ErrorCode::kInvalidArgument, std::string("registration refused: ") + why);
   };
   const bool plain = std::all_of(request.name.begin(), request.name.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '-' || c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
   });
   if (!plain || request.name.size() > kMaxNameBytes) {
     return refuse("a name has at most 64 characters out of a-z, A-Z, 0-9, '-', '_' and '.'");
@@ -48,9 +48,8 @@ Result<> CheckRegistration(const protocol::RegisterRequest& request) {
 
 }  // namespace
 
-MasterNode::MasterNode(MasterOptions options, base::Runtime runtime,
-                       transport::Endpoint& endpoint, StateStore& store, Launcher& launcher,
-                       LogProbe& probe, ExitHandler exit)
+MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::Endpoint& endpoint,
+                       StateStore& store, Launcher& launcher, LogProbe& probe, ExitHandler exit)
     : options_(std::move(options)),
       runtime_(runtime),
       endpoint_(endpoint),
@@ -164,16 +163,15 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
                      known->second.pid != request->pid;
   if (ended && !MUTANT(kLateHello)) {
     return ReplyError(from, envelope.request, ErrorCode::kConflict,
-                      fmt::format("{} runs as process {}, not {}", request->name,
-                                  known->second.pid, request->pid));
+                      fmt::format("{} runs as process {}, not {}", request->name, known->second.pid,
+                                  request->pid));
   }
   Node& node = nodes_[request->name];
   if (node.process != request->process || node.incarnation.value() == 0) {
     EndLeasesOf(node);
     // What its predecessor was asked is not the same asked of it: it may have lost what was applied.
     if (const PeerId before = std::exchange(node.peer, PeerId()); before != PeerId()) {
-      rpc_.GiveUp(before,
-                  {ErrorCode::kUnavailable, "it was replaced by a new process; try again"});
+      rpc_.GiveUp(before, {ErrorCode::kUnavailable, "it was replaced by a new process; try again"});
     }
     node.name = request->name;
     node.role = request->role;
@@ -185,9 +183,8 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     node.ps = {};
     node.incarnation = state_.last_incarnation = state_.last_incarnation.Next();
     std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
-    state_.nodes.push_back(
-        {node.role, node.name, node.incarnation, node.process, node.pid, node.restarts,
-         node.launched});
+    state_.nodes.push_back({node.role, node.name, node.incarnation, node.process, node.pid,
+                            node.restarts, node.launched});
     if (node.role == Role::kPs) RegisterPs(node, *request);
     if (!Save()) return;
     events_.Add("node_registered", node.name,

@@ -59,7 +59,7 @@ struct MasterOptions {
 enum class Phase : uint8_t {
   kStarting,
   kTraining,
-  kFinishing,   // everything applied; making it durable
+  kFinishing,  // everything applied; making it durable
   kEvaluating,
   kAuditing,
   kCompleted,
@@ -73,8 +73,8 @@ struct Node {
   protocol::Role role = protocol::Role::kPs;
   std::string name;
   std::string state = "starting";  // starting, adopted, running, lost, restarting, stopped
-  bool launched = false;  // by the launcher; it is started again when it ends
-  bool awaited = false;   // known from before this master started, not heard yet
+  bool launched = false;           // by the launcher; it is started again when it ends
+  bool awaited = false;            // known from before this master started, not heard yet
   bool kill_asked = false;
   protocol::Incarnation incarnation;
   uint64_t process = 0;
@@ -208,8 +208,7 @@ class MasterNode : public transport::PacketHandler {
   // job (master_job.cc)
   void OnLeaseRequest(transport::PeerId from, const protocol::Envelope& envelope,
                       const protocol::Packet& packet);
-  std::optional<protocol::Lease> GrantLease(const LeaseBook::Holder& holder,
-                                            const Node& worker);
+  std::optional<protocol::Lease> GrantLease(const LeaseBook::Holder& holder, const Node& worker);
   uint64_t LeaseRecords(const LogState& log, const Node& worker) const;
   void Tick();
   void CountRecords();

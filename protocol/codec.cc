@@ -136,18 +136,11 @@ bool BodyReader::Double(double* value) {
   if (item == nullptr) return Failed();
   switch (item->type) {
     case msgpack::type::FLOAT32:
-    case msgpack::type::FLOAT64:
-      *value = item->via.f64;
-      break;
+    case msgpack::type::FLOAT64: *value = item->via.f64; break;
     // msgpack-c writes a float without fraction as an integer.
-    case msgpack::type::POSITIVE_INTEGER:
-      *value = static_cast<double>(item->via.u64);
-      break;
-    case msgpack::type::NEGATIVE_INTEGER:
-      *value = static_cast<double>(item->via.i64);
-      break;
-    default:
-      return Failed();
+    case msgpack::type::POSITIVE_INTEGER: *value = static_cast<double>(item->via.u64); break;
+    case msgpack::type::NEGATIVE_INTEGER: *value = static_cast<double>(item->via.i64); break;
+    default: return Failed();
   }
   impl_->Advance();
   return true;

@@ -5,8 +5,8 @@
 
 #include <concepts>
 #include <cstdint>
-#include <map>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -92,7 +92,9 @@ class BodyReader {
 namespace codec_detail {
 
 template <class T>
-concept HasFields = requires(T& t) { T::Fields(t, [](auto&...) {}); };
+concept HasFields = requires(T& t) {
+  T::Fields(t, [](auto&...) {});
+};
 template <class T>
 concept IsId = requires(T t) {
   typename T::Value;

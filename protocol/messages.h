@@ -125,8 +125,8 @@ struct JobSpec {
   uint64_t seed = 1;
   std::string dead_letter_dir;
   static auto Fields(auto& self, auto&& f) {
-    return f(self.name, self.model, self.model_config, self.logs, self.batch_size,
-             self.pull_ahead, self.seed, self.dead_letter_dir);
+    return f(self.name, self.model, self.model_config, self.logs, self.batch_size, self.pull_ahead,
+             self.seed, self.dead_letter_dir);
   }
   bool operator==(const JobSpec&) const = default;
 };
@@ -229,7 +229,7 @@ struct WorkerHeartbeat {
   ViewNumber view;
   std::vector<ValidationChunk> validation;
   WorkerStats stats;
-  std::string fatal;  // not empty: this worker cannot do the job, and why
+  std::string fatal;           // not empty: this worker cannot do the job, and why
   std::optional<Lease> lease;  // held now: a restarted master takes it over
   static auto Fields(auto& self, auto&& f) {
     return f(self.view, self.validation, self.stats, self.fatal, self.lease);
@@ -396,8 +396,8 @@ struct AuditReply {
 // until the answer says how it ended; a PS that does not know the round yet begins it.
 struct BackupRequest {
   static constexpr MessageType kType = MessageType::kBackupRequest;
-  uint64_t round = 0;  // of one backup, drawn by the master
-  std::string dir;     // it exists
+  uint64_t round = 0;           // of one backup, drawn by the master
+  std::string dir;              // it exists
   std::vector<uint16_t> cover;  // partitions, ascending
   static auto Fields(auto& self, auto&& f) { return f(self.round, self.dir, self.cover); }
 };
@@ -428,8 +428,8 @@ struct BackupReply {
   static constexpr MessageType kType = MessageType::kBackupReply;
   uint64_t round = 0;
   BackupState state = BackupState::kRunning;
-  uint64_t done = 0;   // partitions copied, or not here any more
-  uint64_t bytes = 0;  // written so far
+  uint64_t done = 0;              // partitions copied, or not here any more
+  uint64_t bytes = 0;             // written so far
   std::vector<BackupFile> files;  // when it has ended; a covered partition without one has left
   base::ErrorCode code = base::ErrorCode::kFailed;  // when it has failed
   std::string message;

@@ -80,7 +80,8 @@ void Checkpointer::CutNext() {
 }
 
 void Checkpointer::CutOne(PartitionId partition, Slot& slot) {
-  const bool chain = slot.saved.tenure.value() != 0 && slot.differences < options_.max_differences &&
+  const bool chain = slot.saved.tenure.value() != 0 &&
+                     slot.differences < options_.max_differences &&
                      slot.difference_bytes <= slot.saved_bytes / 2;
   const Cut cut{partition, slot.tenure, slot.partition->current_cut(), 0};
   Image image = chain ? slot.partition->CutDifference(slot.tenure, slot.saved, slot.saved_cut)
@@ -158,8 +159,9 @@ void Checkpointer::Claim(const Cut& cut, const Image& image) {
 void Checkpointer::OnSkipped(const Cut& cut) {
   Slot& slot = slots_[cut.partition.value()];
   if (!slot.serving() || slot.tenure != cut.tenure) return;
-  FRESHET_LOG_WARN("the image of partition {} did not fit onto what is stored; the next one is whole",
-                   cut.partition.value());
+  FRESHET_LOG_WARN(
+      "the image of partition {} did not fit onto what is stored; the next one is whole",
+      cut.partition.value());
   slot.differences = options_.max_differences;
 }
 

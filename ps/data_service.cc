@@ -51,9 +51,8 @@ Result<bool> DataService::CheckFrames(const std::vector<protocol::TableRows>& ta
   frames_.clear();
   size_t at = 2;
   for (const protocol::TableRows& entry : tables) {
-    const bool twice = std::any_of(frames_.begin(), frames_.end(), [&](const TableFrames& f) {
-      return f.table == entry.table;
-    });
+    const bool twice = std::any_of(frames_.begin(), frames_.end(),
+                                   [&](const TableFrames& f) { return f.table == entry.table; });
     if (twice) return Malformed("a table that is there twice");
     const protocol::TableSchema* schema = tables_.Schema(entry.table);
     if (schema == nullptr) return false;
@@ -62,9 +61,9 @@ Result<bool> DataService::CheckFrames(const std::vector<protocol::TableRows>& ta
     const uint64_t rows = entry.rows;
     if (counts.size() != cover * sizeof(uint32_t)) return Malformed("counts do not fit the cover");
     if (keys.size() != rows * sizeof(protocol::Key)) return Malformed("keys do not fit the rows");
-    TableFrames frames{entry.table, schema->dim, counts.As<uint32_t>(), keys.As<protocol::Key>(), {}};
-    const uint64_t sum =
-        std::accumulate(frames.counts.begin(), frames.counts.end(), uint64_t{0});
+    TableFrames frames{
+        entry.table, schema->dim, counts.As<uint32_t>(), keys.As<protocol::Key>(), {}};
+    const uint64_t sum = std::accumulate(frames.counts.begin(), frames.counts.end(), uint64_t{0});
     if (sum != rows) return Malformed("counts do not add up to the rows");
     if (gradients == WithGradients::kYes) {
       const auto& values = packet.frames[at + 2];
@@ -98,8 +97,7 @@ size_t DataService::BuildRuns(const TableFrames& frames, const std::vector<uint1
 Result<DataService::Pulled> DataService::OnPull(const protocol::PullRequest& request,
                                                 const Packet& packet) {
   if (auto ok = CheckCover(request.cover); !ok) return Fail(ok.error().code, ok.error().message);
-  const auto known =
-      CheckFrames(request.tables, request.cover.size(), packet, WithGradients::kNo);
+  const auto known = CheckFrames(request.tables, request.cover.size(), packet, WithGradients::kNo);
   if (!known) return Fail(known.error().code, known.error().message);
   Pulled out;
   out.reply.statuses.resize(request.cover.size(), Code(PartitionStatus::kUnknownTable));
@@ -177,8 +175,7 @@ Result<protocol::PushReply> DataService::OnPush(const protocol::PushRequest& req
   if (!span_ok) return Malformed("its span");
   // A log beyond it could be applied but never reported.
   if (request.log.value() >= protocol::kMaxLogs) return Malformed("its log");
-  const auto known =
-      CheckFrames(request.tables, request.cover.size(), packet, WithGradients::kYes);
+  const auto known = CheckFrames(request.tables, request.cover.size(), packet, WithGradients::kYes);
   if (!known) return Fail(known.error().code, known.error().message);
   protocol::PushReply reply;
   reply.statuses.resize(request.cover.size(), Code(PartitionStatus::kUnknownTable));

@@ -115,7 +115,8 @@ void PsNode::OnRegistered(Result<Packet> packet) {
     }
     packet = base::Fail(reply.error().code, reply.error().message);
   }
-  if (packet.error().code != ErrorCode::kTimeout && packet.error().code != ErrorCode::kUnavailable) {
+  if (packet.error().code != ErrorCode::kTimeout &&
+      packet.error().code != ErrorCode::kUnavailable) {
     Exit(ExitCodeFor(packet.error().code), "the master refused us: " + packet.error().message);
     return;
   }

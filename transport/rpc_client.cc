@@ -52,9 +52,8 @@ void RpcClient::Attempt(RequestId id) {
   // A full or missing pipe is like a lost packet: the timer repeats it, sooner than a lost one.
   const auto sent = endpoint_.Send(pending.peer, pending.packet);
   if (!sent && sent.error().code == ErrorCode::kInvalidArgument) {
-    pending.timer = runtime_.timers.After(base::Duration(0), [this, id, error = sent.error()] {
-      Finish(id, tl::unexpected(error));
-    });
+    pending.timer = runtime_.timers.After(
+        base::Duration(0), [this, id, error = sent.error()] { Finish(id, tl::unexpected(error)); });
     return;
   }
   base::Duration wait = pending.wait;

@@ -27,9 +27,9 @@ struct Batch {
   bool pulled = false;  // counts against the pulls ahead
   stream::RecordBatch records;
   KeyDedup dedup;
-  std::vector<KeyRouting> routings;            // per table
-  std::vector<std::vector<float>> weights;     // per table
-  std::vector<std::vector<float>> gradients;   // per table
+  std::vector<KeyRouting> routings;           // per table
+  std::vector<std::vector<float>> weights;    // per table
+  std::vector<std::vector<float>> gradients;  // per table
   std::vector<float> logits;
 
   // Distinct keys of the records, and where each table's rows are. On the executor.

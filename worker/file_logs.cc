@@ -9,8 +9,7 @@
 
 namespace freshet::worker {
 
-base::Result<std::unique_ptr<stream::LogReader>> FileLogOpener::Open(
-    const protocol::LogSpec& log) {
+base::Result<std::unique_ptr<stream::LogReader>> FileLogOpener::Open(const protocol::LogSpec& log) {
   auto schema = stream::LoadSchema(log.schema);
   if (!schema) return base::Fail(schema.error().code, schema.error().message);
   auto file = stream::FileLog::Open({log.path, std::move(*schema), log.epochs});
@@ -31,8 +30,9 @@ void DeadLetterFiles::Add(const protocol::LogSpec& log,
         stream::DeadLetterOptions{.directory = directory_, .log = log.name, .writer = writer_});
   }
   if (auto ok = file->Append(dead); !ok) {
-    FRESHET_LOG_ERROR("{} dead-lettered records of log {} from offset {} on are not in the file: {}",
-                      dead.size(), log.name, dead.front().offset, ok.error().message);
+    FRESHET_LOG_ERROR(
+        "{} dead-lettered records of log {} from offset {} on are not in the file: {}", dead.size(),
+        log.name, dead.front().offset, ok.error().message);
   }
 }
 

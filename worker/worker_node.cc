@@ -71,8 +71,8 @@ void WorkerNode::OnLogsOpen(Result<std::vector<OpenLog>> logs) {
     logs_[log.spec.log] = std::move(log);
   }
   const auto& shape = *logs_.begin()->second.reader;
-  auto model = CreateModel(job_.model, job_.model_config,
-                           {shape.dense_count(), shape.sparse_count()});
+  auto model =
+      CreateModel(job_.model, job_.model_config, {shape.dense_count(), shape.sparse_count()});
   if (!model) return Fatal(model.error().message);
   model_ = std::move(*model);
   auto schemas = model_->Tables();
@@ -135,8 +135,8 @@ void WorkerNode::EndLease(LeaseEnd how) {
 }
 
 void WorkerNode::FillPipeline() {
-  while (lease_ && !giving_back_ && !drained_ && !failed_ && in_flight_ < job_.pull_ahead + 1 + kReadAhead &&
-         next_offset_ < lease_->span.end) {
+  while (lease_ && !giving_back_ && !drained_ && !failed_ &&
+         in_flight_ < job_.pull_ahead + 1 + kReadAhead && next_offset_ < lease_->span.end) {
     auto batch = free_.empty() ? std::make_shared<Batch>() : free_.back();
     if (!free_.empty()) free_.pop_back();
     batch->log = lease_->log;
@@ -220,9 +220,8 @@ void WorkerNode::OnPulled(const std::shared_ptr<Batch>& batch, Result<> outcome)
           {&batch->routings[t], tables_[t].schema.dim, nullptr, batch->gradients[t].data()});
     }
   }
-  session_.Push(std::move(push), [this, batch](Result<PushResult> result) {
-    OnPushed(batch, std::move(result));
-  });
+  session_.Push(std::move(push),
+                [this, batch](Result<PushResult> result) { OnPushed(batch, std::move(result)); });
 }
 
 void WorkerNode::OnPushed(const std::shared_ptr<Batch>& batch, Result<PushResult> outcome) {
@@ -237,9 +236,7 @@ void WorkerNode::OnPushed(const std::shared_ptr<Batch>& batch, Result<PushResult
       ++stats.steps;
       CountValidation(*batch);
       break;
-    case PushResult::kAlreadyApplied:
-      stats.already_applied += batch->span.size();
-      break;
+    case PushResult::kAlreadyApplied: stats.already_applied += batch->span.size(); break;
     case PushResult::kConflict:
       ++stats.conflicts;
       GiveBack("span conflict");

@@ -79,8 +79,8 @@ class WorkerNode {
   std::vector<BatchTable> tables_;
   std::optional<protocol::Lease> lease_;
   protocol::Offset next_offset_ = 0;  // of the lease: what was not yet begun
-  uint32_t in_flight_ = 0;  // batches between the begin of their read and their end
-  uint32_t pulled_ = 0;     // of them: between the begin of their pull and their end
+  uint32_t in_flight_ = 0;            // batches between the begin of their read and their end
+  uint32_t pulled_ = 0;               // of them: between the begin of their pull and their end
   std::deque<std::shared_ptr<Batch>> ready_;  // read, not yet pulled
   std::vector<std::shared_ptr<Batch>> free_;
   protocol::ValidationHistogram predictions_;  // scratch

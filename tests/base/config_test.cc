@@ -307,8 +307,10 @@ TEST_F(ConfigTest, ExampleShowsEverySettingAndCanBeReadWithAndWithoutItsComments
   EXPECT_THAT(text, HasSubstr("\n# how to print (text, json)\n#output: \"text\"\n"));
   std::string bare = text;
   for (size_t at = 0; (at = bare.find("\n#", at)) != std::string::npos;) {
-    if (bare[at + 2] == ' ') ++at;
-    else bare.erase(at + 1, 1);
+    if (bare[at + 2] == ' ')
+      ++at;
+    else
+      bare.erase(at + 1, 1);
   }
   EXPECT_THAT(bare, HasSubstr("\nps: 1\n"));
   for (const std::string& file : {text, bare}) {

@@ -126,7 +126,8 @@ TEST_F(ProcessTest, ChildInheritsNoDescriptorMaskOrIgnoredSignal) {
   ::close(leak);
   ASSERT_TRUE(pid);
   EXPECT_EQ(Wait(*pid).code, 0);
-  EXPECT_EQ(ReadAll(Path("out")), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n0, 1, 2\n");
+  EXPECT_EQ(ReadAll(Path("out")),
+            "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n0, 1, 2\n");
 }
 
 TEST_F(ProcessTest, EnvironmentIsAddedToAndReplaced) {

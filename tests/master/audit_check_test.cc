@@ -36,8 +36,8 @@ class AuditCheckTest : public ::testing::Test {
   // As a push to every partition does it.
   void Push(Span span, const std::vector<protocol::Offset>& dead = {}) {
     for (const auto& row : protocol::AuditRowsOf(kLog, span, dead)) {
-      auto& audit = audits_[protocol::PartitionOf(protocol::kAuditTable, row.key, kPartitions)
-                                .value()];
+      auto& audit =
+          audits_[protocol::PartitionOf(protocol::kAuditTable, row.key, kPartitions).value()];
       auto at = std::find(audit.keys.begin(), audit.keys.end(), row.key) - audit.keys.begin();
       if (at == static_cast<ptrdiff_t>(audit.keys.size())) {
         audit.keys.push_back(row.key);

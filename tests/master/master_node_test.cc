@@ -56,17 +56,17 @@ class MasterNodeTest : public ::testing::Test {
     options.partitions = kPartitions;
     options.job.batch_size = 10;
     options.job.logs = {{kLog, "train", "clicks.tsv", "criteo", 1, protocol::LogPurpose::kTrain}};
-    node_ = std::make_unique<MasterNode>(options, runtime_.runtime(), endpoint_, store_, launcher_,
-                                         probe_, [this](int code, const std::string&) {
-                                           exit_code_ = code;
-                                         });
+    node_ = std::make_unique<MasterNode>(
+        options, runtime_.runtime(), endpoint_, store_, launcher_, probe_,
+        [this](int code, const std::string&) { exit_code_ = code; });
     node_->Start();
     runtime_.Settle();
   }
 
   template <class Message>
   void Send(PeerId from, Incarnation sender, const Message& message) {
-    node_->OnPacket(from, protocol::EncodePacket({cluster_, sender}, RequestId(++request_), message));
+    node_->OnPacket(from,
+                    protocol::EncodePacket({cluster_, sender}, RequestId(++request_), message));
   }
   template <class Message>
   FakeEndpoint::Sent AnswerTo(PeerId peer) {
@@ -210,8 +210,8 @@ TEST_F(MasterNodeTest, TheJobDoesNotEndBeforeTheHoldersOfLeasesHaveSaidWhatTheyP
   for (uint64_t i = 0; i < kRecords; ++i) predictions.Add(0.5f, 1.0f);
   auto delta = predictions.ToDelta();
   protocol::WorkerHeartbeat heartbeat;
-  heartbeat.validation.push_back({kLog, {{0, kRecords}}, delta.buckets, delta.positive,
-                                  delta.negative, delta.loss_sum});
+  heartbeat.validation.push_back(
+      {kLog, {{0, kRecords}}, delta.buckets, delta.positive, delta.negative, delta.loss_sum});
   Send(kWorker, worker_, heartbeat);
   EXPECT_EQ(AskForLease(2).answer, LeaseAnswer::kWait);
   runtime_.Advance(milliseconds(100));

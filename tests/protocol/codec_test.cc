@@ -27,7 +27,9 @@ bool SameBytes(const Buffer& a, const Buffer& b) {
   return a.size() == b.size() && std::equal(a.data(), a.data() + a.size(), b.data());
 }
 
-Buffer Prefix(const Buffer& buffer, size_t size) { return Buffer::Copy(buffer.bytes().first(size)); }
+Buffer Prefix(const Buffer& buffer, size_t size) {
+  return Buffer::Copy(buffer.bytes().first(size));
+}
 
 TEST(Codec, TheListOfMessagesIsComplete) {
   std::set<uint64_t> types;
@@ -121,8 +123,7 @@ TEST(Codec, DamagedBodiesNeverDoHarm) {
 TEST(Codec, AnAnnouncedCountBeyondTheBytesIsRefused) {
   // An array of 4 G elements, a string and a binary of 4 GB, a map of 4 G pairs.
   for (const int header : {0xdd, 0xdb, 0xc6, 0xdf}) {
-    const auto decoded =
-        DecodeStruct<PsHeartbeat>(Bytes({header, 0xff, 0xff, 0xff, 0xff}), "it");
+    const auto decoded = DecodeStruct<PsHeartbeat>(Bytes({header, 0xff, 0xff, 0xff, 0xff}), "it");
     ASSERT_FALSE(decoded.has_value());
     EXPECT_EQ(decoded.error().code, base::ErrorCode::kCorrupt);
   }
@@ -134,7 +135,8 @@ TEST(Codec, AnAnnouncedCountBeyondTheBytesIsRefused) {
 }
 
 TEST(Codec, NestingBeyondTheLimitIsRefused) {
-  EXPECT_FALSE(DecodeStruct<ViewReply>(Buffer::Copy(std::string(100'000, '\x91')), "it").has_value());
+  EXPECT_FALSE(
+      DecodeStruct<ViewReply>(Buffer::Copy(std::string(100'000, '\x91')), "it").has_value());
 }
 
 TEST(Codec, MapsExtensionsAndForeignTypesAreRefused) {

@@ -113,8 +113,7 @@ RC_GTEST_PROP(SpanSet, UnionAndIntersectionAreThoseOfSets,
   RC_ASSERT(Offsets(sum) == all);
 }
 
-RC_GTEST_PROP(SpanSet, GapsAreWhatIsMissing,
-              (const std::vector<Step>& steps, const Step& other)) {
+RC_GTEST_PROP(SpanSet, GapsAreWhatIsMissing, (const std::vector<Step>& steps, const Step& other)) {
   const Pair pair = Build(steps);
   const Span within = SpanOf(other);
   Model missing;

@@ -41,8 +41,7 @@ class CheckpointerTest : public ::testing::Test {
     }
   }
   Checkpointer& Start() {
-    checkpointer_ =
-        std::make_unique<Checkpointer>(slots_, store_, runtime_.runtime(), options_);
+    checkpointer_ = std::make_unique<Checkpointer>(slots_, store_, runtime_.runtime(), options_);
     checkpointer_->on_failure = [this](const std::string&) { ++failures_; };
     checkpointer_->on_saved = [this] { ++saves_; };
     checkpointer_->Start();

@@ -140,7 +140,8 @@ class DataServiceTest : public ::testing::Test {
       for (const auto& log : partition.applied().logs()) state += log.set.ToString();
       for (const TableId table : {kRows, kDense}) {
         partition.ForEachRow(table, [&state](Key key, std::span<const float> weights) {
-          state += fmt::format(" {}:{}", key, std::accumulate(weights.begin(), weights.end(), 0.0f));
+          state +=
+              fmt::format(" {}:{}", key, std::accumulate(weights.begin(), weights.end(), 0.0f));
         });
       }
       state += '\n';
@@ -156,9 +157,9 @@ class DataServiceTest : public ::testing::Test {
 
 TEST_F(DataServiceTest, EveryRowOfTheTableOfAnswersToAPush) {
   ASSERT_EQ(Send(Push({100, 200}, {0, 1, 2, 3, 4, 5})), Statuses(6, PartitionStatus::kOk));
-  slots_[0] = Slot();                                   // not ours
-  slots_[1].state = SlotState::kLoading;                // ours, still being read
-  slots_[2].migration = protocol::MigrationId(9);       // frozen
+  slots_[0] = Slot();                              // not ours
+  slots_[1].state = SlotState::kLoading;           // ours, still being read
+  slots_[2].migration = protocol::MigrationId(9);  // frozen
   ASSERT_EQ(Send(Push({200, 300}, {3})), Statuses{PartitionStatus::kOk});
 
   // 3 has all of it, 4 a part of it, 6 nothing; 5 and 7 are not asked.
@@ -236,15 +237,35 @@ TEST_F(DataServiceTest, AMalformedPushChangesNothing) {
   };
   const std::vector<std::pair<const char*, Spoil>> cases = {
       {"no cover", [](auto& push) { push.body.cover.clear(); }},
-      {"cover out of order", [](auto& push) { push.body.cover = {1, 0}; }},
-      {"a partition twice", [](auto& push) { push.body.cover = {1, 1}; }},
-      {"no such partition", [](auto& push) { push.body.cover = {0, kPartitions}; }},
+      {"cover out of order",
+       [](auto& push) {
+         push.body.cover = {1, 0};
+       }},
+      {"a partition twice",
+       [](auto& push) {
+         push.body.cover = {1, 1};
+       }},
+      {"no such partition",
+       [](auto& push) {
+         push.body.cover = {0, kPartitions};
+       }},
       {"another cover than its counts", [](auto& push) { push.body.cover = {0}; }},
-      {"empty span", [](auto& push) { push.body.span = {5, 5}; }},
-      {"span from end to begin", [](auto& push) { push.body.span = {9, 5}; }},
-      {"span of everything", [](auto& push) { push.body.span = {0, UINT64_MAX}; }},
+      {"empty span",
+       [](auto& push) {
+         push.body.span = {5, 5};
+       }},
+      {"span from end to begin",
+       [](auto& push) {
+         push.body.span = {9, 5};
+       }},
+      {"span of everything",
+       [](auto& push) {
+         push.body.span = {0, UINT64_MAX};
+       }},
       {"span beyond all offsets",
-       [](auto& push) { push.body.span = {UINT64_MAX - 10, UINT64_MAX}; }},
+       [](auto& push) {
+         push.body.span = {UINT64_MAX - 10, UINT64_MAX};
+       }},
       {"a log that cannot be reported", [](auto& push) { push.body.log = LogId(5000); }},
       {"no frames", [](auto& push) { push.packet.frames.resize(2); }},
       {"a frame is missing", [](auto& push) { push.packet.frames.pop_back(); }},
@@ -254,7 +275,9 @@ TEST_F(DataServiceTest, AMalformedPushChangesNothing) {
       {"counts that add up modulo 2^32", counts({UINT32_MAX, 5})},
       {"counts of another size", counts({4})},
       {"keys of another size",
-       [](auto& push) { push.packet.frames[3] = Frame(std::vector<Key>{1, 2, 3}); }},
+       [](auto& push) {
+         push.packet.frames[3] = Frame(std::vector<Key>{1, 2, 3});
+       }},
       {"keys cut in a key",
        [](auto& push) { push.packet.frames[3] = Frame(std::vector<uint8_t>(31)); }},
       {"gradients of another size",
@@ -281,12 +304,20 @@ TEST_F(DataServiceTest, AMalformedPullIsRefused) {
   using Spoil = std::function<void(Request<PullRequest>&)>;
   const std::vector<std::pair<const char*, Spoil>> cases = {
       {"no cover", [](auto& pull) { pull.body.cover.clear(); }},
-      {"cover out of order", [](auto& pull) { pull.body.cover = {1, 0}; }},
-      {"no such partition", [](auto& pull) { pull.body.cover = {0, 60000}; }},
+      {"cover out of order",
+       [](auto& pull) {
+         pull.body.cover = {1, 0};
+       }},
+      {"no such partition",
+       [](auto& pull) {
+         pull.body.cover = {0, 60000};
+       }},
       {"a frame is missing", [](auto& pull) { pull.packet.frames.pop_back(); }},
       {"gradients in a pull", [](auto& pull) { pull.packet.frames.emplace_back(); }},
       {"counts that add up to more",
-       [](auto& pull) { pull.packet.frames[2] = Frame(std::vector<uint32_t>{2, 3}); }},
+       [](auto& pull) {
+         pull.packet.frames[2] = Frame(std::vector<uint32_t>{2, 3});
+       }},
       {"keys of another size",
        [](auto& pull) { pull.packet.frames[3] = Frame(std::vector<Key>{1}); }},
   };
@@ -321,7 +352,8 @@ TEST_F(DataServiceTest, AnAppliedSetDoesNotGrowWithoutEnd) {
     return Send(request).front();
   };
   // Every other offset: nothing merges.
-  for (uint64_t i = 0; i < 65'535; ++i) slots_[4].partition->RecordApplied(kLog, {2 * i, 2 * i + 1});
+  for (uint64_t i = 0; i < 65'535; ++i)
+    slots_[4].partition->RecordApplied(kLog, {2 * i, 2 * i + 1});
   EXPECT_EQ(push({1'000'000, 1'000'001}), PartitionStatus::kOk);
   EXPECT_EQ(push({2'000'000, 2'000'001}), PartitionStatus::kOutOfMemory);
   EXPECT_EQ(Applied(4).spans().size(), 65'536u);

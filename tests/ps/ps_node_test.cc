@@ -26,7 +26,7 @@ using transport::FakeEndpoint;
 using transport::PeerId;
 
 constexpr uint16_t kPartitions = 4;
-constexpr PeerId kMaster{1};    // the first connection
+constexpr PeerId kMaster{1};  // the first connection
 constexpr PeerId kWorker{100};
 constexpr LogId kLog{0};
 const protocol::Sender kFromMaster{protocol::ClusterId(7), Incarnation()};
@@ -92,9 +92,8 @@ class PsNodeTest : public ::testing::Test {
   std::vector<PartitionStatus> Push(Span span, std::vector<uint16_t> cover) {
     Send(++request_, protocol::PushRequest{kLog, span, std::move(cover), {}});
     std::vector<PartitionStatus> statuses;
-    for (const uint8_t code : endpoint_.TakeOne<protocol::PushReply>()
-                                  .Body<protocol::PushReply>()
-                                  .statuses) {
+    for (const uint8_t code :
+         endpoint_.TakeOne<protocol::PushReply>().Body<protocol::PushReply>().statuses) {
       statuses.push_back(static_cast<PartitionStatus>(code));
     }
     return statuses;
@@ -125,8 +124,7 @@ class PsNodeTest : public ::testing::Test {
 
 TEST_F(PsNodeTest, ReportsAPartitionOnlyOnceItIsLoaded) {
   Register(MakeView(2, 1));
-  const auto first =
-      endpoint_.TakeOne<protocol::PsHeartbeat>().Body<protocol::PsHeartbeat>();
+  const auto first = endpoint_.TakeOne<protocol::PsHeartbeat>().Body<protocol::PsHeartbeat>();
   EXPECT_TRUE(first.partitions.empty());
   EXPECT_EQ(first.stats.loading, kPartitions);
   EXPECT_EQ(Push({0, 4}, {0, 1}), std::vector<PartitionStatus>(2, PartitionStatus::kRetry));
@@ -337,16 +335,15 @@ TEST_F(PsNodeTest, ADrainRefusesPushesAndEndsWhenAllIsDurable) {
 TEST_F(PsNodeTest, AnAuditIsTheAppliedSetsAndRowsOfOneMoment) {
   Serve();
   const auto row = protocol::AuditRowsOf(kLog, {0, 3}, {1}).front();
-  const uint16_t p =
-      protocol::PartitionOf(protocol::kAuditTable, row.key, kPartitions).value();
+  const uint16_t p = protocol::PartitionOf(protocol::kAuditTable, row.key, kPartitions).value();
   protocol::PushRequest push{kLog, {0, 3}, {p}, {{protocol::kAuditTable, 1}}};
   const uint32_t count = 1;
   const auto bytes = [](const auto& value) {
     return protocol::Buffer::Copy(std::as_bytes(std::span(&value, 1)));
   };
-  node_->OnPacket(kWorker, protocol::EncodePacket(kFromWorker, RequestId(1), push,
-                                                  {bytes(count), bytes(row.key),
-                                                   bytes(row.counters)}));
+  node_->OnPacket(kWorker,
+                  protocol::EncodePacket(kFromWorker, RequestId(1), push,
+                                         {bytes(count), bytes(row.key), bytes(row.counters)}));
   Send(2, protocol::AuditRequest());
   const auto audit = endpoint_.TakeOne<protocol::AuditReply>().Body<protocol::AuditReply>();
   ASSERT_EQ(audit.partitions.size(), kPartitions);

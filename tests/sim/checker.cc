@@ -37,9 +37,10 @@ Checker::Checker(SimCluster& cluster)
     }
     for (protocol::Offset o = 0; o < log.end; o += protocol::kAuditRun) {
       const protocol::Key key = protocol::AuditKey(log.spec.log, o);
-      const auto p = protocol::PartitionOf(protocol::kAuditTable, key,
-                                           cluster.scenario().partitions);
-      audit_keys_[p.value()].push_back({&log, key, {o, std::min(o + protocol::kAuditRun, log.end)}});
+      const auto p =
+          protocol::PartitionOf(protocol::kAuditTable, key, cluster.scenario().partitions);
+      audit_keys_[p.value()].push_back(
+          {&log, key, {o, std::min(o + protocol::kAuditRun, log.end)}});
     }
   }
 }
@@ -91,9 +92,10 @@ Violation Checker::CheckFloor(const master::MasterNode& master) {
       const protocol::Offset has =
           newest == nullptr ? 0 : newest->applied.Of(log->spec.log).Watermark();
       if (has >= floor) continue;
-      return fmt::format("I5 replayable: log {} was durable below {}, but {} would restore "
-                         "partition {} with watermark {}",
-                         log->spec.name, floor, owner, p, has);
+      return fmt::format(
+          "I5 replayable: log {} was durable below {}, but {} would restore "
+          "partition {} with watermark {}",
+          log->spec.name, floor, owner, p, has);
     }
   }
   return std::nullopt;
@@ -157,8 +159,7 @@ Violation Checker::CheckPartition(const ps::Partition& partition, const std::str
     if (found != rows.end()) rows.erase(found);
   }
   if (rows.empty()) return std::nullopt;
-  return fmt::format("I1: {} partition {} has audit rows of nobody", where,
-                     partition.id().value());
+  return fmt::format("I1: {} partition {} has audit rows of nobody", where, partition.id().value());
 }
 
 bool Checker::IsSettled() const {
@@ -218,7 +219,8 @@ Violation Checker::CheckDurable(const master::MasterNode& master) {
                          restored.error().message);
     }
     if (auto bad = CheckPartition(partition, owner + "'s disk")) return bad;
-    const ps::PsNode* server = cluster_.FindServer(owner, view.nodes[view.places[p].node].incarnation);
+    const ps::PsNode* server =
+        cluster_.FindServer(owner, view.nodes[view.places[p].node].incarnation);
     if (auto bad = CheckSameRows(tables, *server->slots()[p].partition, partition)) return bad;
     for (const SimLog* log : training_) {
       const SpanSet whole = {{0, log->end}};
@@ -249,8 +251,8 @@ Violation Checker::CheckSameRows(const ps::TableSet& tables, const ps::Partition
         row->resize(table.schema.dim);
         tables.Find(table.id)->init.Fill(key, row->data());
       }
-      if (std::memcmp(weights.data(), rows[1].at(key).data(),
-                      weights.size() * sizeof(float)) == 0) {
+      if (std::memcmp(weights.data(), rows[1].at(key).data(), weights.size() * sizeof(float)) ==
+          0) {
         continue;
       }
       return fmt::format("I3: partition {} table {} row {:#x} is another one on disk",

@@ -55,7 +55,7 @@ class Checker {
   std::vector<std::vector<AuditKey>> audit_keys_;  // by partition
   std::map<protocol::LogId, std::vector<uint64_t>> dead_before_;
   std::map<protocol::LogId, protocol::Offset> floor_;  // the highest the master ever told
-  Violation late_;  // found by a callback
+  Violation late_;                                     // found by a callback
   uint64_t checkpoints_answered_ = 0;
 };
 

@@ -74,8 +74,8 @@ void FaultInjector::PauseOne() {
   if (pid == 0) return;
   SimNode* node = cluster_.Find(pid);
   const Duration time = DrawExponential(random_, cluster_.scenario().pause_time);
-  cluster_.Log(fmt::format("pause {} pid {} for {} ms", node->process.name(), pid,
-                           time.count() / 1000));
+  cluster_.Log(
+      fmt::format("pause {} pid {} for {} ms", node->process.name(), pid, time.count() / 1000));
   node->process.Pause();
   const bool outside = cluster_.scenario().supervision == Supervision::kOutside;
   if (kind == NodeKind::kWorker && outside && random_.Chance(0.3)) {
@@ -95,8 +95,8 @@ void FaultInjector::CutOne() {
   if (a == b) return;
   const Duration time = DrawExponential(random_, cluster_.scenario().cut_time);
   const bool both = random_.Chance(0.6);
-  cluster_.Log(fmt::format("cut {} {} {} for {} ms", a, both ? "<->" : "->", b,
-                           time.count() / 1000));
+  cluster_.Log(
+      fmt::format("cut {} {} {} for {} ms", a, both ? "<->" : "->", b, time.count() / 1000));
   cluster_.network().Cut(a, b);
   if (both) cluster_.network().Cut(b, a);
   cluster_.scheduler().After(time, [this, a, b, both] {

@@ -53,8 +53,8 @@ struct Totals {
     events += result.events;
     faults += result.faults;
     packets += result.network.sent;
-    disturbed += result.network.lost + result.network.cut + result.network.doubled +
-                 result.network.refused;
+    disturbed +=
+        result.network.lost + result.network.cut + result.network.doubled + result.network.refused;
     checkpoints += result.checkpoints;
     virtual_time += result.virtual_time;
     slowest = std::max(slowest, result.after_faults);
@@ -64,10 +64,11 @@ struct Totals {
 double Seconds(base::Duration duration) { return static_cast<double>(duration.count()) / 1e6; }
 
 void Report(const SimConfig& config, uint64_t seed, const std::string& violation) {
-  std::printf("seed %llu: VIOLATION: %s\n  replay: freshet_sim --from %llu --seeds 1 --faults %s "
-              "--verbose\n",
-              static_cast<unsigned long long>(seed), violation.c_str(),
-              static_cast<unsigned long long>(seed), config.faults.c_str());
+  std::printf(
+      "seed %llu: VIOLATION: %s\n  replay: freshet_sim --from %llu --seeds 1 --faults %s "
+      "--verbose\n",
+      static_cast<unsigned long long>(seed), violation.c_str(),
+      static_cast<unsigned long long>(seed), config.faults.c_str());
   std::fflush(stdout);
 }
 
@@ -81,8 +82,7 @@ int RunAll(const SimConfig& config, const FaultSet& faults) {
     const RunResult result = RunSeed(seed, faults, trace);
     totals.Add(result);
     std::string violation = result.violation.value_or("");
-    if (violation.empty() && config.twice &&
-        RunSeed(seed, faults, trace).digest != result.digest) {
+    if (violation.empty() && config.twice && RunSeed(seed, faults, trace).digest != result.digest) {
       violation = "replay: the second run of this seed went another way";
     }
     if (violation.empty()) continue;
@@ -91,7 +91,8 @@ int RunAll(const SimConfig& config, const FaultSet& faults) {
   }
   const double elapsed = std::max(Seconds(clock.Now() - began), 1e-6);
   fmt::print(
-      "{} seeds, {} violations, {} faults, {} packets ({} lost, doubled or refused), {} checkpoints "
+      "{} seeds, {} violations, {} faults, {} packets ({} lost, doubled or refused), {} "
+      "checkpoints "
       "by hand, {} events, {:.0f} virtual s, at most {:.1f} s from the last fault to the end; "
       "{:.1f} s, {:.0f} seeds/s\n",
       totals.seeds, totals.failures, totals.faults, totals.packets, totals.disturbed,

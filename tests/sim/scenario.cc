@@ -16,8 +16,8 @@ using base::Random;
 namespace {
 
 constexpr std::array<const char*, kFaults> kNames = {
-    "loss",      "duplicate", "delay",       "reorder",  "refuse", "kill_worker", "drain_worker",
-    "kill_ps",   "drain_ps",  "kill_master", "kill_all", "pause",  "cut",         "disk"};
+    "loss",    "duplicate", "delay",       "reorder",  "refuse", "kill_worker", "drain_worker",
+    "kill_ps", "drain_ps",  "kill_master", "kill_all", "pause",  "cut",         "disk"};
 
 // The last fault of each level; a level has all before it too.
 struct Level {
@@ -145,7 +145,8 @@ std::string Scenario::ToString() const {
     if (Has(static_cast<Fault>(f))) faults += std::string(" ") + kNames[f];
   }
   return fmt::format(
-      "{} partitions, {} servers, {} workers, {} logs, batch {}, pull ahead {}, {}, heartbeat {} ms, "
+      "{} partitions, {} servers, {} workers, {} logs, batch {}, pull ahead {}, {}, heartbeat {} "
+      "ms, "
       "checkpoint {} ms, faults until {} ms:{}",
       partitions, ps, workers, logs.size(), batch_size, pull_ahead,
       supervision == Supervision::kOutside    ? "started from outside"

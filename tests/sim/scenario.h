@@ -70,7 +70,7 @@ struct Scenario {
   base::Duration checkpoint_interval{};
   uint64_t checkpoint_group_bytes = 0;
   uint32_t max_differences = 0;
-  base::Duration restart_delay{};  // mean
+  base::Duration restart_delay{};   // mean
   base::Duration admin_interval{};  // mean time between checkpoints asked for by hand; 0 = none
 
   NetworkTimes network;

@@ -29,8 +29,8 @@ class SimLauncher final : public master::Launcher {
     if (cluster_.PidOf(spec.name)) {
       return base::Fail(base::ErrorCode::kConflict, spec.name + " still runs");
     }
-    return cluster_.Spawn(
-        spec.role == master::NodeRole::kPs ? NodeKind::kPs : NodeKind::kWorker, spec.name);
+    return cluster_.Spawn(spec.role == master::NodeRole::kPs ? NodeKind::kPs : NodeKind::kWorker,
+                          spec.name);
   }
   std::optional<int64_t> Adopt(const master::NodeSpec& spec) override {
     return cluster_.PidOf(spec.name);
@@ -61,8 +61,9 @@ class PsLife final : public SimNode {
                 cluster.network(), fmt::format("sim://{}/{}", name, pid)),
         store(cluster.disks_[name], cluster.chance().Next(), cluster.disk_faults_),
         brain(Options(cluster.scenario(), name, pid, endpoint.address()), process.runtime(),
-              endpoint, store,
-              [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
+              endpoint, store, [&cluster, pid](int code, const std::string& why) {
+                cluster.OnExit(pid, code, why);
+              }) {
     endpoint.SetHandler(brain);
     store.die = [&cluster, pid] {
       cluster.scheduler().After(Duration(0), [&cluster, pid] { cluster.Kill(pid); });
@@ -129,10 +130,9 @@ class MasterLife final : public SimNode {
                 cluster.network(), kMasterAddress),
         store(cluster.master_cell_, cluster.chance().Next(), cluster.disk_faults_),
         launcher(cluster),
-        brain(cluster.MasterSettings(), process.runtime(), endpoint, store, launcher, cluster.logs_,
-              [&cluster, pid](int code, const std::string& why) {
-                cluster.OnExit(pid, code, why);
-              }) {
+        brain(
+            cluster.MasterSettings(), process.runtime(), endpoint, store, launcher, cluster.logs_,
+            [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
     endpoint.SetHandler(brain);
     if (cluster.trace().events) {
       brain.events().sink = [&cluster](const master::Event& event) {
@@ -257,9 +257,8 @@ void SimCluster::Drain(int64_t pid) {
   SimNode* node = Find(pid);
   if (node == nullptr) return;
   Log(fmt::format("drain {} pid {}", node->process.name(), pid));
-  node->process.Post(Duration(0), [this, node, pid] {
-    node->Drain([this, pid] { OnExit(pid, 0, "drained"); });
-  });
+  node->process.Post(
+      Duration(0), [this, node, pid] { node->Drain([this, pid] { OnExit(pid, 0, "drained"); }); });
   // Whoever asked loses patience.
   scheduler_.After(seconds(8), [this, pid] { Kill(pid); });
 }

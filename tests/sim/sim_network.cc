@@ -27,7 +27,8 @@ std::string NameOf(const std::string& address) {
 Packet DeepCopy(const Packet& packet) {
   Packet copy;
   copy.frames.reserve(packet.frames.size());
-  for (const auto& frame : packet.frames) copy.frames.push_back(protocol::Buffer::Copy(frame.bytes()));
+  for (const auto& frame : packet.frames)
+    copy.frames.push_back(protocol::Buffer::Copy(frame.bytes()));
   return copy;
 }
 
@@ -51,8 +52,8 @@ Duration SimNetwork::DrawDelay() {
 Result<> SimNetwork::Transmit(ConnectionId id, Direction direction, const Packet& packet) {
   const Connection& connection = connections_.at(id);
   const bool to_server = direction == Direction::kToServer;
-  const bool there = to_server ? listening_.contains(connection.address)
-                               : connection.client != nullptr;
+  const bool there =
+      to_server ? listening_.contains(connection.address) : connection.client != nullptr;
   ++counts_.sent;
   uint64_t bytes = 0;
   for (const auto& frame : packet.frames) bytes = bytes * 31 + frame.size();
@@ -108,13 +109,12 @@ void SimNetwork::TracePacket(const char* what, const Connection& connection, Dir
   const std::string server = NameOf(connection.address);
   const bool to_server = direction == Direction::kToServer;
   const auto envelope = protocol::DecodeEnvelope(packet);
-  Trace::Print(scheduler_,
-               fmt::format("  {} {} {}: type {} request {} sender {}",
-                           to_server ? connection.client_name : server, what,
-                           to_server ? server : connection.client_name,
-                           envelope ? static_cast<int>(envelope->type) : -1,
-                           envelope ? envelope->request.value() : 0,
-                           envelope ? envelope->sender.value() : 0));
+  Trace::Print(scheduler_, fmt::format("  {} {} {}: type {} request {} sender {}",
+                                       to_server ? connection.client_name : server, what,
+                                       to_server ? server : connection.client_name,
+                                       envelope ? static_cast<int>(envelope->type) : -1,
+                                       envelope ? envelope->request.value() : 0,
+                                       envelope ? envelope->sender.value() : 0));
 }
 
 SimEndpoint::SimEndpoint(SimNetwork& network, SimProcess& process, std::string address)

@@ -26,7 +26,7 @@ struct NetworkTimes {
   base::Duration duplicate_delay = std::chrono::seconds(1);  // mean
   double slow = 0;                                           // chance of a late packet
   base::Duration slow_delay = std::chrono::seconds(1);       // mean
-  double refuse = 0;  // Send says that the queue is full
+  double refuse = 0;                                         // Send says that the queue is full
   bool in_order = false;
 };
 

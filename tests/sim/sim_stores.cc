@@ -71,7 +71,8 @@ bool SimImageStore::SaveOne(const Image& image) {
 void SimImageStore::SaveRowsWithoutSet(const Image& image) {
   const protocol::ImageHeader* newest = disk_.Newest(image.header.partition);
   protocol::AppliedSets before = newest == nullptr ? protocol::AppliedSets() : newest->applied;
-  if (SaveOne(image)) disk_.images[image.header.partition].back().header.applied = std::move(before);
+  if (SaveOne(image))
+    disk_.images[image.header.partition].back().header.applied = std::move(before);
 }
 
 Result<> SimImageStore::Save(const Image& image) {

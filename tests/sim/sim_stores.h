@@ -15,7 +15,7 @@
 namespace freshet::sim {
 
 struct DiskFaults {
-  double full = 0;        // kResourceExhausted: nothing changed
+  double full = 0;         // kResourceExhausted: nothing changed
   double write_fails = 0;  // kIo: it is there or it is not
   double read_fails = 0;
 };

@@ -27,8 +27,7 @@ Lease LeaseOf(Span span, std::vector<Offset> cuts = {}) {
 }
 
 TEST(BatchCutter, EndsBatchesAtMultiplesOfTheirSize) {
-  EXPECT_EQ(Batches(LeaseOf({5, 27}), 10),
-            (std::vector<Span>{{5, 10}, {10, 20}, {20, 27}}));
+  EXPECT_EQ(Batches(LeaseOf({5, 27}), 10), (std::vector<Span>{{5, 10}, {10, 20}, {20, 27}}));
   EXPECT_EQ(Batches(LeaseOf({10, 20}), 10), (std::vector<Span>{{10, 20}}));
   EXPECT_EQ(Batches(LeaseOf({3, 6}), 1), (std::vector<Span>{{3, 4}, {4, 5}, {5, 6}}));
 }

@@ -148,9 +148,9 @@ TEST_F(RoutedCallTest, PartitionsThatCouldNotAnswerAreAskedAgain) {
   const std::vector<uint16_t> all = {0, 1, 2, 3, 4, 5};
   call.Prepare(all, pool_);
   const auto verdict = call.OnReply(
-      all, PullReplied(all, {PartitionStatus::kOk, PartitionStatus::kRetry, PartitionStatus::kOk,
-                             PartitionStatus::kNotOwner, PartitionStatus::kOk,
-                             PartitionStatus::kOk}));
+      all,
+      PullReplied(all, {PartitionStatus::kOk, PartitionStatus::kRetry, PartitionStatus::kOk,
+                        PartitionStatus::kNotOwner, PartitionStatus::kOk, PartitionStatus::kOk}));
   EXPECT_TRUE(verdict.progress);
   EXPECT_TRUE(verdict.wrong_owner);
   EXPECT_THAT(call.Waiting(), ElementsAre(1, 3));
@@ -179,9 +179,9 @@ TEST_F(RoutedCallTest, RepliesThatDoNotFitChangeNothing) {
   Packet no_values = protocol::EncodePacket({}, RequestId(1), protocol::PullReply{{}, Codes(ok)});
   Packet short_values = PullReplied(all, ok);
   short_values.frames[2] = Buffer::Copy(short_values.frames[2].bytes().first(8));
-  Packet too_few = protocol::EncodePacket(
-      {}, RequestId(1), protocol::PullReply{{}, Codes({PartitionStatus::kOk})},
-      {PullReplied(all, ok).frames[2]});
+  Packet too_few = protocol::EncodePacket({}, RequestId(1),
+                                          protocol::PullReply{{}, Codes({PartitionStatus::kOk})},
+                                          {PullReplied(all, ok).frames[2]});
   Packet another_type = PushReplied(ok);
   Packet damaged = PullReplied(all, ok);
   damaged.frames[1] = Buffer::Copy("x");

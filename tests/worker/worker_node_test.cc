@@ -97,7 +97,8 @@ class WorkerNodeTest : public ::testing::Test {
   void DeclareTables() {
     const auto request = endpoint_.TakeOne<protocol::DeclareTablesRequest>();
     for (const auto& schema : request.Body<protocol::DeclareTablesRequest>().tables) {
-      view_.tables.push_back({protocol::TableId(static_cast<uint16_t>(view_.tables.size())), schema});
+      view_.tables.push_back(
+          {protocol::TableId(static_cast<uint16_t>(view_.tables.size())), schema});
     }
     view_.number = view_.number.Next();
     Answer(request, protocol::DeclareTablesReply{view_});
@@ -242,11 +243,9 @@ TEST_F(WorkerNodeTest, APushThatCanNeverWorkFailsTheJobInsteadOfBeingTriedForEve
   AnswerPulls();
   Answer(endpoint_.TakeOne<protocol::PushRequest>(),
          protocol::ErrorReply{ErrorCode::kInvalidArgument, "malformed request: its span"});
-  EXPECT_EQ(endpoint_.Take<protocol::WorkerHeartbeat>()
-                .back()
-                .Body<protocol::WorkerHeartbeat>()
-                .fatal,
-            "malformed request: its span");
+  EXPECT_EQ(
+      endpoint_.Take<protocol::WorkerHeartbeat>().back().Body<protocol::WorkerHeartbeat>().fatal,
+      "malformed request: its span");
 }
 
 TEST_F(WorkerNodeTest, AConflictGivesTheLeaseBack) {

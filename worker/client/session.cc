@@ -80,7 +80,8 @@ void Session::OnRegistered(Result<Packet> packet) {
     }
     packet = Fail(reply.error().code, reply.error().message);
   }
-  if (packet.error().code != ErrorCode::kTimeout && packet.error().code != ErrorCode::kUnavailable) {
+  if (packet.error().code != ErrorCode::kTimeout &&
+      packet.error().code != ErrorCode::kUnavailable) {
     Exit(ExitCodeFor(packet.error().code), "the master refused us: " + packet.error().message);
     return;
   }
@@ -301,8 +302,7 @@ void Session::Push(PushCall push, PushCallback done) {
   audit->gradients.resize(rows.size() * kAuditDim);
   for (size_t i = 0; i < rows.size(); ++i) {
     keys.push_back(rows[i].key);
-    std::memcpy(&audit->gradients[i * kAuditDim], rows[i].counters.data(),
-                sizeof rows[i].counters);
+    std::memcpy(&audit->gradients[i * kAuditDim], rows[i].counters.data(), sizeof rows[i].counters);
   }
   audit->routing.Build(protocol::kAuditTable, keys, partitions());
   push.rows.push_back({&audit->routing, kAuditDim, nullptr, audit->gradients.data()});
@@ -360,12 +360,10 @@ void Session::Send(CallId id, uint16_t node, std::vector<uint16_t> cover) {
   };
   if (call.routed.is_push()) {
     const auto body = call.routed.PushBody(request);
-    *request_id =
-        rpc_.Call(peer.peer, sender_, body, std::move(request.arrays), options, on_reply);
+    *request_id = rpc_.Call(peer.peer, sender_, body, std::move(request.arrays), options, on_reply);
   } else {
     const auto body = call.routed.PullBody(request);
-    *request_id =
-        rpc_.Call(peer.peer, sender_, body, std::move(request.arrays), options, on_reply);
+    *request_id = rpc_.Call(peer.peer, sender_, body, std::move(request.arrays), options, on_reply);
   }
   attempts_[*request_id] = {id, node, peer.incarnation, std::move(request.cover)};
 }
