@@ -33,6 +33,13 @@ std::string StatusText(const Json& status) {
                     memory > 0 ? BytesText(memory) : "-"});
   }
   out += TableText(rows);
+  std::vector<std::vector<std::string>> plans = {{"PLAN", "WHAT", "STATE", "MOVED", "TEXT"}};
+  for (const Json& plan : At(status, "plans")) {
+    plans.push_back({fmt::format("{:.0f}", NumberAt(plan, "id")), TextAt(plan, "plan"),
+                     TextAt(plan, "state"), fmt::format("{:.0f}", NumberAt(plan, "moved")),
+                     TextAt(plan, "text")});
+  }
+  if (plans.size() > 1) out += fmt::format("\n{}", TableText(plans));
   if (const std::string error = TextAt(job, "error"); !error.empty()) {
     out += fmt::format("\nerror: {}\n", error);
   }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "master/file_backup_writer.h"
+#include "master/plan_api.h"
 
 namespace freshet::master {
 
@@ -86,7 +87,7 @@ ordered_json StatusJson(const MasterNode& node) {
           {"view", node.view().number.value()},
           {"nodes", std::move(nodes)},
           {"logs", std::move(logs)},
-          {"plans", ordered_json::array()}};
+          {"plans", PlansJson(node)}};
 }
 
 void ReplyJson(const AdminReply& reply, const ordered_json& json) {
@@ -123,6 +124,8 @@ void AdminApi::Handle(const AdminRequest& request, AdminReply reply) {
   if (get && request.path == "/v1/events") return Events(request, reply);
   if (post && request.path == "/v1/verify") return Verify(std::move(reply));
   if (post && request.path == "/v1/checkpoint") return Checkpoint(std::move(reply));
+  if (post && request.path == "/v1/plans") return HandlePlanRequest(node_, request, reply);
+  if (post && request.path == "/v1/plans/cancel") return HandlePlanCancel(node_, request, reply);
   if (post && request.path == "/v1/backup") return StartBackup(request, reply);
   if (get && request.path == "/v1/backup") {
     return ReplyJson(reply, BackupJson(node_.backup_status()));

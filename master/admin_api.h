@@ -17,7 +17,8 @@ class AdminApi {
       : node_(node), cluster_dir_(std::move(cluster_dir)), on_stopped_(std::move(on_stopped)) {}
 
   // GET /v1/status, /v1/summary, /v1/events?since=N, /v1/backup (the last one);
-  // POST /v1/verify, /v1/checkpoint, /v1/stop, /v1/backup {"to": "/dir"} (begins one).
+  // POST /v1/verify, /v1/checkpoint, /v1/stop, /v1/backup {"to": "/dir"} (begins one),
+  // /v1/plans, /v1/plans/cancel (plan_api.h).
   void Handle(const AdminRequest& request, AdminReply reply);
 
  private:

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "master/plan.h"
 #include "protocol/codec.h"
 #include "protocol/messages.h"
 #include "protocol/view.h"
@@ -32,7 +33,7 @@ struct KnownNode {
 };
 
 struct ClusterState {
-  static constexpr uint32_t kFormat = 2;
+  static constexpr uint32_t kFormat = 3;
   uint32_t format = kFormat;
   protocol::ClusterId cluster;
   uint64_t boot = 0;  // starts of the master
@@ -42,10 +43,20 @@ struct ClusterState {
   std::vector<KnownNode> nodes;
   bool placed = false;  // the first placement was made
   bool completed = false;
+  std::vector<std::string> servers;  // that shall own partitions, once placed
+  std::vector<std::string> workers;  // that the launcher shall keep running
+  uint32_t configured_ps = 0;        // what the configuration said last
+  uint32_t configured_workers = 0;
+  uint32_t next_ps = 0;  // number of the next server that is started; none is used twice
+  protocol::MigrationId last_migration;
+  uint64_t last_plan = 0;
+  std::vector<PlanRecord> plans;  // the last ones, oldest first
 
   static auto Fields(auto& self, auto&& f) {
     return f(self.format, self.cluster, self.boot, self.last_incarnation, self.job, self.view,
-             self.nodes, self.placed, self.completed);
+             self.nodes, self.placed, self.completed, self.servers, self.workers,
+             self.configured_ps, self.configured_workers, self.next_ps, self.last_migration,
+             self.last_plan, self.plans);
   }
 };
 

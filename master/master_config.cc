@@ -50,6 +50,12 @@ void MasterConfig::Declare(base::ConfigFields& f) {
         "time between two images of a partition that changed");
   f.Add("ps_memory_limit", &ps_memory_limit, {.min = base::MiB(16), .max = base::GiB(64)},
         "most memory of one server for rows and indexes");
+  f.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},
+        "bytes a second of partitions that move to one server; 0 = as fast as it goes");
+  f.Add("auto_balance", &auto_balance,
+        "partitions leave servers that are slow, hot or short of memory without being told to");
+  f.Add("max_ps", &max_ps, {.min = 1, .max = 1024}, "most servers that scaling may make");
+  f.Add("max_workers", &max_workers, {.min = 1, .max = 4096}, "most workers that scaling may make");
   f.Add("validation_window_records", &validation_window_records, {.min = 2},
         "newest records that the windowed AUC is about");
   log.Declare(f);
@@ -123,6 +129,9 @@ base::Result<MasterOptions> MasterConfig::Options() const {
   options.partitions = partitions;
   options.ps = ps;
   options.workers = workers;
+  options.plans.max_ps = max_ps;
+  options.plans.max_workers = max_workers;
+  options.auto_balance = auto_balance;
   options.heartbeat = heartbeat;
   options.node_timeout = node_timeout;
   options.hung_timeout = hung_timeout;
@@ -131,7 +140,8 @@ base::Result<MasterOptions> MasterConfig::Options() const {
   options.validation_window_records = validation_window_records;
   const std::vector<std::string> log_args = {"--log-level", log.level, "--log-format", log.format};
   options.ps_args = {"--checkpoint-interval-ms", std::to_string(checkpoint_interval.count()),
-                     "--memory-limit", std::to_string(ps_memory_limit.bytes)};
+                     "--memory-limit",           std::to_string(ps_memory_limit.bytes),
+                     "--migration-bandwidth",    std::to_string(migration_bandwidth.bytes)};
   options.ps_args.insert(options.ps_args.end(), log_args.begin(), log_args.end());
   options.worker_args = log_args;
   return options;

@@ -38,6 +38,10 @@ struct MasterConfig {
   std::chrono::milliseconds lease_target{40'000};
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize ps_memory_limit = base::GiB(32);
+  base::ByteSize migration_bandwidth;
+  bool auto_balance = true;
+  uint32_t max_ps = 64;
+  uint32_t max_workers = 1024;
   uint64_t validation_window_records = 100'000;
   base::LogOptions log;
 

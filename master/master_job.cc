@@ -98,7 +98,11 @@ uint64_t MasterNode::LeaseRecords(const LogState& log, const Node& worker) const
   const double rate = worker.records_per_sec;
   const uint64_t wanted =
       rate > 0 ? static_cast<uint64_t>(rate * InSeconds(options_.lease_target)) : batch * 64;
-  const uint64_t share = left / (2 * std::max<uint64_t>(options_.workers, 1)) + batch;
+  const auto workers =
+      static_cast<uint64_t>(std::count_if(nodes_.begin(), nodes_.end(), [](const auto& entry) {
+        return entry.second.role == Role::kWorker && entry.second.state == "running";
+      }));
+  const uint64_t share = left / (2 * std::max<uint64_t>(workers, 1)) + batch;
   return std::clamp(std::min(wanted, share), batch, options_.max_lease_records);
 }
 
@@ -141,7 +145,37 @@ void MasterNode::Tick() {
   SampleRates();
   leases_->ReleaseSettled(runtime_.clock.Now());
   AdvancePhase();
-  if (phase_ == Phase::kDraining) CheckStopped();
+  if (phase_ == Phase::kDraining) return CheckStopped();
+  if (phase_ == Phase::kFailed) return;
+  plans_.Advance();
+  if (options_.auto_balance) Balance();
+}
+
+void MasterNode::Balance() {
+  std::vector<std::string> names;
+  for (uint16_t n = 0; n < state_.view.nodes.size(); ++n) {
+    names.push_back(state_.view.nodes[n].name);
+    if (state_.view.nodes[n].incarnation.value() == 0) load_->Forget(n);
+  }
+  const bool busy = !state_.placed || plans_.busy() || !recoveries_.empty();
+  const auto advice = load_->Look(runtime_.clock.Now(), state_.view.places, names, busy);
+  if (!advice) return;
+  if (advice->moves.empty()) return AddServerForMemory(advice->why);
+  events_.Add("balancing", advice->request.node, advice->why);
+  plans_.AddDecided(advice->request, advice->moves);
+}
+
+void MasterNode::AddServerForMemory(const std::string& why) {
+  const auto more = static_cast<uint32_t>(state_.servers.size() + 1);
+  const auto added = AddPlan({PlanKind::kScale, more, 0, ""});
+  if (added) {
+    events_.Add("balancing", "", why + ", and nobody has room: one server more");
+    return;
+  }
+  const base::Instant now = runtime_.clock.Now();
+  if (memory_noted_ != base::Instant() && now - memory_noted_ < std::chrono::minutes(1)) return;
+  memory_noted_ = now;
+  events_.Add("memory_low", "", why + ", and nobody has room: " + added.error().message);
 }
 
 void MasterNode::SampleRates() {
@@ -392,6 +426,22 @@ Result<> MasterNode::StartBackup(std::shared_ptr<BackupWriter> writer) {
   }
   return backup_.Start(std::move(writer));
 }
+
+Result<PlanRunner::Preview> MasterNode::CheckPlan(const PlanRequest& request) const {
+  if (phase_ == Phase::kDraining || phase_ == Phase::kFailed) {
+    return base::Fail(ErrorCode::kUnavailable, "the cluster is " + PhaseName(phase_));
+  }
+  return plans_.Check(request);
+}
+
+Result<uint64_t> MasterNode::AddPlan(const PlanRequest& request) {
+  if (auto checked = CheckPlan(request); !checked) {
+    return base::Fail(checked.error().code, checked.error().message);
+  }
+  return plans_.Add(request);
+}
+
+Result<> MasterNode::CancelPlan(uint64_t id) { return plans_.Cancel(id); }
 
 void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
   AskEveryPs<protocol::AuditRequest, protocol::AuditReply>(

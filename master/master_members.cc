@@ -40,6 +40,7 @@ void MasterNode::Start() {
   if (!Save()) return;
   sender_ = {state_.cluster, protocol::Incarnation()};
   progress_ = std::make_unique<ProgressBook>(options_.partitions);
+  load_ = std::make_unique<LoadWatch>(options_.partitions, options_.balance);
   leases_ = std::make_unique<LeaseBook>(options_.partitions, state_.boot);
   for (const protocol::LogSpec& spec : options_.job.logs) logs_[spec.log].spec = spec;
   RecallNodes();
@@ -48,6 +49,7 @@ void MasterNode::Start() {
                           options_.partitions, state_.boot));
   ProbeLogs();
   StartNodes();
+  FollowConfiguration();
   tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
 }
 
@@ -70,7 +72,36 @@ Result<> MasterNode::LoadState() {
   }
   state_.job = options_.job;
   ++state_.boot;
+  RecallServers();
   return {};
+}
+
+// A new cluster has what the configuration says, a restored one the servers of its view.
+void MasterNode::RecallServers() {
+  if (state_.configured_ps != 0 && state_.placed) return;
+  state_.servers.clear();
+  state_.workers.clear();
+  state_.configured_ps = options_.ps;
+  state_.configured_workers = options_.workers;
+  state_.next_ps = options_.ps;
+  for (uint32_t i = 0; i < options_.workers; ++i) {
+    state_.workers.push_back(fmt::format("worker-{}", i));
+  }
+  for (const protocol::ViewNode& node : state_.view.nodes) state_.servers.push_back(node.name);
+  state_.next_ps = std::max(state_.next_ps, static_cast<uint32_t>(state_.servers.size()));
+}
+
+// Other numbers than the last time are a plan like any other.
+void MasterNode::FollowConfiguration() {
+  PlanRequest request;
+  if (options_.ps != state_.configured_ps) request.ps = options_.ps;
+  if (options_.workers != state_.configured_workers) request.workers = options_.workers;
+  if (request == PlanRequest() || !launcher_.manages_processes()) return;
+  state_.configured_ps = options_.ps;
+  state_.configured_workers = options_.workers;
+  if (auto added = plans_.Add(request); !added) {
+    FRESHET_LOG_WARN("the configuration's numbers are not followed: {}", added.error().message);
+  }
 }
 
 // What the rows and applied sets of this cluster were made from cannot become something else.
@@ -140,23 +171,22 @@ void MasterNode::ProbeLogs() {
 void MasterNode::StartNodes() {
   if (!launcher_.manages_processes()) return;
   std::set<std::string> wanted;
-  for (uint32_t i = 0; i < options_.ps; ++i) wanted.insert(fmt::format("ps-{}", i));
-  for (uint32_t i = 0; i < options_.workers; ++i) wanted.insert(fmt::format("worker-{}", i));
+  for (uint32_t i = 0; i < options_.ps && !state_.placed; ++i) {
+    wanted.insert(fmt::format("ps-{}", i));
+  }
+  wanted.insert(state_.servers.begin(), state_.servers.end());
+  wanted.insert(state_.workers.begin(), state_.workers.end());
   // Those that own partitions are needed whatever the configuration says now.
   for (const protocol::Place& place : state_.view.places) {
     if (place.node >= state_.view.nodes.size()) continue;
     const std::string& owner = state_.view.nodes[place.node].name;
-    if (!nodes_.contains(owner)) wanted.insert(owner);
+    const auto known = nodes_.find(owner);
+    if (known == nodes_.end() || known->second.launched) wanted.insert(owner);
   }
   std::vector<std::string> gone;
   for (const auto& [name, node] : nodes_) {
     if (!node.launched || wanted.contains(name)) continue;
-    // A server that owns partitions is needed whatever the configuration says now.
-    if (node.role == Role::kPs) {
-      wanted.insert(name);
-    } else if (!AdoptNode(name)) {
-      gone.push_back(name);
-    }
+    if (!AdoptNode(name)) gone.push_back(name);
   }
   for (const std::string& name : gone) {
     nodes_.erase(name);
@@ -224,6 +254,8 @@ void MasterNode::OnNodeExit(const NodeExit& exit) {
   EndLeasesOf(node);
   node.state = "stopped";
   if (phase_ == Phase::kDraining) return CheckStopped();
+  if (node.role == Role::kPs) plans_.OnServerLost(node.name);
+  if (plans_.Leaves(exit.name)) return plans_.OnNodeGone(exit.name);
   if (phase_ == Phase::kFailed) return;
   const base::Instant now = runtime_.clock.Now();
   const bool quick = now - node.started < seconds(2);
@@ -265,6 +297,7 @@ void MasterNode::MissNode(Node& node, base::Duration silence) {
   EndLeasesOf(node);
   if (node.role == Role::kPs) {
     recoveries_.OnDeath(node.name, runtime_.clock.Now(), records_done_);
+    plans_.OnServerLost(node.name);
   }
   events_.Add("node_lost", node.name,
               fmt::format("nothing heard for {:.1f} s", InSeconds(silence)));
@@ -329,6 +362,7 @@ void MasterNode::AskToLeave(Role role) {
 
 // Nodes that nobody started for us are told with the answers to their heartbeats.
 bool MasterNode::MustLeave(const Node& node) const {
+  if (plans_.Leaves(node.name) && !node.launched) return true;
   return phase_ == Phase::kDraining && !node.launched &&
          (node.role == Role::kWorker || !stopping_workers_);
 }

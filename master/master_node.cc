@@ -60,6 +60,10 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
       rpc_(endpoint, runtime, 1024),
       events_(runtime.clock),
       backup_({runtime_, rpc_, sender_, state_, nodes_, events_}),
+      plans_({runtime_, state_, nodes_, events_, launcher_, [this] { return Save(); },
+              [this] { PublishView(); }, [this](const std::string& name) { Launch(name); },
+              [this]() -> ProgressBook& { return *progress_; }},
+             options_.plans),
       training_(options_.validation_window_records),
       evaluation_(options_.validation_window_records) {}
 
@@ -116,6 +120,7 @@ void MasterNode::OnPacket(PeerId from, Packet packet) {
       return Reply(from, envelope->request, protocol::ViewReply{state_.view});
     case MessageType::kLeaseRequest: return OnLeaseRequest(from, *envelope, packet);
     case MessageType::kDeclareTablesRequest: return OnDeclareTables(from, *envelope, packet);
+    case MessageType::kMoveReport: return OnMoveReport(from, *envelope, packet);
     default: return;  // a late reply to a request that is over
   }
 }
@@ -193,10 +198,21 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
   }
   HeardFrom(node, from);
   node.state = "running";
+  if (node.role == Role::kPs) PlanShareOf(node);
   Reply(from, envelope.request,
         protocol::RegisterReply{state_.cluster, node.incarnation, node.name, state_.view,
                                 options_.job,
                                 static_cast<uint64_t>(options_.heartbeat.count() / 1000)});
+}
+
+// Who came by itself gets its share.
+void MasterNode::PlanShareOf(const Node& node) {
+  const auto& servers = state_.servers;
+  const bool known = std::find(servers.begin(), servers.end(), node.name) != servers.end();
+  if (known || !state_.placed) return;
+  if (auto added = AddPlan({PlanKind::kJoin, 0, 0, node.name}); !added) {
+    FRESHET_LOG_WARN("{} gets no partitions: {}", node.name, added.error().message);
+  }
 }
 
 void MasterNode::HeardFrom(Node& node, PeerId from) {
@@ -213,16 +229,32 @@ void MasterNode::HeardFrom(Node& node, PeerId from) {
 void MasterNode::RegisterPs(Node& node, const protocol::RegisterRequest& request) {
   node.address = request.address;
   protocol::View& view = state_.view;
-  auto index = view.FindNode(node.name);
-  if (!index) {
-    view.nodes.push_back({node.name, {}, {}});
-    index = static_cast<uint16_t>(view.nodes.size() - 1);
-  }
-  view.nodes[*index].incarnation = node.incarnation;
-  view.nodes[*index].address = request.address;
+  const uint16_t index = IndexFor(node.name);
+  view.nodes[index].incarnation = node.incarnation;
+  view.nodes[index].address = request.address;
   view.number = view.number.Next();
-  RaiseTenures(*index);
+  RaiseTenures(index);
   PlaceFirst();
+}
+
+// The place of a server that has left is taken by the next one that joins, so that a view does not grow
+// for ever.
+uint16_t MasterNode::IndexFor(const std::string& name) {
+  protocol::View& view = state_.view;
+  if (const auto index = view.FindNode(name)) return *index;
+  for (size_t n = 0; n < view.nodes.size(); ++n) {
+    const auto& servers = state_.servers;
+    const bool used =
+        view.nodes[n].incarnation.value() != 0 ||
+        std::find(servers.begin(), servers.end(), view.nodes[n].name) != servers.end() ||
+        std::any_of(view.places.begin(), view.places.end(),
+                    [n](const protocol::Place& place) { return place.node == n; });
+    if (used) continue;
+    view.nodes[n].name = name;
+    return static_cast<uint16_t>(n);
+  }
+  view.nodes.push_back({name, {}, {}});
+  return static_cast<uint16_t>(view.nodes.size() - 1);
 }
 
 void MasterNode::RaiseTenures(uint16_t node) {
@@ -249,6 +281,20 @@ void MasterNode::PlaceFirst() {
     view.places[p].node = static_cast<uint16_t>(p * view.nodes.size() / view.places.size());
     view.places[p].tenure = view.places[p].tenure.Next();
   }
+  for (const protocol::ViewNode& node : view.nodes) state_.servers.push_back(node.name);
+}
+
+void MasterNode::OnMoveReport(PeerId from, const Envelope& envelope, const Packet& packet) {
+  const Node* node = Sender(from, envelope);
+  if (node == nullptr) return;
+  const auto report = protocol::DecodeBody<protocol::MoveReport>(packet);
+  if (!report) {
+    return ReplyError(from, envelope.request, report.error().code, report.error().message);
+  }
+  if (auto taken = plans_.OnReport(node->name, *report); !taken) {
+    return ReplyError(from, envelope.request, taken.error().code, taken.error().message);
+  }
+  Reply(from, envelope.request, protocol::MoveReportReply());
 }
 
 void MasterNode::PublishView() {
@@ -291,6 +337,9 @@ void MasterNode::OnPsHeartbeat(PeerId from, const Envelope& envelope, const Pack
   TakeReports(*heartbeat, node);
   if (node == nullptr) return;
   node->ps = heartbeat->stats;
+  if (const auto index = state_.view.FindNode(node->name)) {
+    load_->OnServer(*index, node->incarnation, node->ps);
+  }
   NoteServing(*node);
   CountRecords();
   ReplyHeartbeat(*node, envelope.request, heartbeat->view);
@@ -312,6 +361,7 @@ void MasterNode::TakeReports(const protocol::PsHeartbeat& heartbeat, const Node*
     progress_->Report(report.partition, heartbeat.applied[report.applied_index],
                       heartbeat.durable[report.durable_index]);
     leases_->OnReport(report.partition);
+    load_->OnPartition(report);
   }
 }
 

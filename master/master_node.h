@@ -18,6 +18,8 @@
 #include "master/event_log.h"
 #include "master/launcher.h"
 #include "master/lease_book.h"
+#include "master/load_watch.h"
+#include "master/plan_runner.h"
 #include "master/progress_book.h"
 #include "master/recovery_watch.h"
 #include "master/validation_book.h"
@@ -52,6 +54,10 @@ struct MasterOptions {
   base::Duration hung_timeout = std::chrono::seconds(30);
   // How long Stop waits for the nodes to make durable and leave before it kills what it may.
   base::Duration drain_timeout = std::chrono::seconds(45);
+  PlanLimits plans;
+  // Servers that are slow, hot or short of memory shed partitions without being told to.
+  bool auto_balance = false;
+  LoadWatchOptions balance;
   std::vector<std::string> ps_args;      // for the launcher
   std::vector<std::string> worker_args;  // for the launcher
 };
@@ -118,6 +124,12 @@ class MasterNode : public transport::PacketHandler {
   void Audit(std::function<void(base::Result<AuditResult>)> done);
   // Copies what is durable to another place while the cluster works; see backup_status() for its end.
   base::Result<> StartBackup(std::shared_ptr<BackupWriter> writer);
+  // What a plan would do; why it cannot be. kUnavailable while the cluster starts or stops.
+  base::Result<PlanRunner::Preview> CheckPlan(const PlanRequest& request) const;
+  // Its id; its end is in plans().
+  base::Result<uint64_t> AddPlan(const PlanRequest& request);
+  base::Result<> CancelPlan(uint64_t id);
+  const std::vector<PlanRecord>& plans() const { return state_.plans; }
   // Asks every node to leave, workers first; calls `done` when all are gone, or with kTimeout when some
   // had to be killed. May be asked more than once.
   void Stop(std::function<void(base::Result<>)> done);
@@ -155,6 +167,8 @@ class MasterNode : public transport::PacketHandler {
   base::Result<> LoadState();
   base::Result<> CheckSameJob() const;
   void RecallNodes();
+  void RecallServers();
+  void FollowConfiguration();
   void ProbeLogs();
   void StartNodes();
   bool AdoptNode(const std::string& name);
@@ -181,9 +195,13 @@ class MasterNode : public transport::PacketHandler {
                   const protocol::Packet& packet);
   std::string FreeWorkerName(uint64_t process) const;
   void RegisterPs(Node& node, const protocol::RegisterRequest& request);
+  void PlanShareOf(const Node& node);
   void PlaceFirst();
   void PublishView();
   void RaiseTenures(uint16_t node);
+  uint16_t IndexFor(const std::string& name);
+  void OnMoveReport(transport::PeerId from, const protocol::Envelope& envelope,
+                    const protocol::Packet& packet);
   void HeardFrom(Node& node, transport::PeerId from);
   Node* FindIncarnation(protocol::Incarnation incarnation);
   Node* Sender(transport::PeerId from, const protocol::Envelope& envelope);
@@ -214,6 +232,8 @@ class MasterNode : public transport::PacketHandler {
   void CountRecords();
   void NoteServing(const Node& node);
   void SampleRates();
+  void Balance();
+  void AddServerForMemory(const std::string& why);
   void AdvancePhase();
   bool AllDone() const;
   bool AllDurable() const;
@@ -245,6 +265,9 @@ class MasterNode : public transport::PacketHandler {
   std::unique_ptr<LeaseBook> leases_;
   RecoveryWatch recoveries_;
   BackupRun backup_;
+  PlanRunner plans_;
+  std::unique_ptr<LoadWatch> load_;
+  base::Instant memory_noted_;
   uint64_t records_done_ = 0;
   ValidationBook training_;
   ValidationBook evaluation_;

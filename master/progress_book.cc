@@ -66,6 +66,14 @@ Offset ProgressBook::DurableFloor(LogId log) const {
   return floor;
 }
 
+std::vector<protocol::LogWatermark> ProgressBook::DurableOf(PartitionId partition) const {
+  std::vector<protocol::LogWatermark> claims;
+  for (const auto& [log, watermark] : reports_[partition.value()].durable) {
+    claims.push_back({log, watermark});
+  }
+  return claims;
+}
+
 std::vector<Offset> ProgressBook::Edges(LogId log, Span within) const {
   std::vector<Offset> edges;
   const SpanSet* last = nullptr;

@@ -34,6 +34,8 @@ class ProgressBook {
   const protocol::SpanSet& Done(protocol::LogId log) const;
   // Lowest durable watermark of any partition; 0 while any report is missing.
   protocol::Offset DurableFloor(protocol::LogId log) const;
+  // What the partition's owner has claimed to be durable under the current tenure.
+  std::vector<protocol::LogWatermark> DurableOf(protocol::PartitionId partition) const;
   // Edges of all reported sets strictly inside `within`, ascending, each once.
   std::vector<protocol::Offset> Edges(protocol::LogId log, protocol::Span within) const;
 

@@ -105,6 +105,11 @@ void Reshape(ClusterState& state, const RestoreOptions& options, const BackupMan
   state.placed = true;
   // Its end is found again by what the partitions report.
   state.completed = false;
+  // Which servers and workers there shall be follows from the view and the settings again.
+  state.servers.clear();
+  state.workers.clear();
+  state.plans.clear();
+  state.configured_ps = state.configured_workers = state.next_ps = 0;
   protocol::View& view = state.view;
   view.number = view.number.Next();
   view.nodes.clear();

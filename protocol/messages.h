@@ -40,7 +40,11 @@ enum class MessageType : uint8_t {
   kAuditRequest = 19,
   kAuditReply = 20,
   kBackupRequest = 21,
-  kBackupReply = 22
+  kBackupReply = 22,
+  kCopyRequest = 23,
+  kCopyReply = 24,
+  kMoveReport = 25,
+  kMoveReportReply = 26
 };
 
 template <class E>
@@ -48,7 +52,7 @@ struct EnumRange;  // first and last value a peer may send
 
 template <>
 struct EnumRange<MessageType> {
-  static constexpr auto first = MessageType::kErrorReply, last = MessageType::kBackupReply;
+  static constexpr auto first = MessageType::kErrorReply, last = MessageType::kMoveReportReply;
 };
 template <>
 struct EnumRange<OptimizerKind> {
@@ -158,8 +162,11 @@ struct PartitionReport {
   Tenure tenure;
   uint16_t applied_index = 0;  // into PsHeartbeat::applied
   uint16_t durable_index = 0;  // into PsHeartbeat::durable
+  uint64_t bytes = 0;          // of memory
+  uint64_t touched = 0;        // rows of pulls, and twice those of pushes, since it is served here
   static auto Fields(auto& self, auto&& f) {
-    return f(self.partition, self.tenure, self.applied_index, self.durable_index);
+    return f(self.partition, self.tenure, self.applied_index, self.durable_index, self.bytes,
+             self.touched);
   }
 };
 
@@ -171,9 +178,13 @@ struct PsStats {
   uint64_t images_saved = 0;
   uint64_t image_bytes = 0;
   uint64_t loading = 0;  // partitions not yet served
+  uint64_t memory_limit_bytes = 0;
+  uint64_t busy_us = 0;        // spent on pulls and pushes since the process started
+  uint64_t out_of_memory = 0;  // pushes refused at the limit since the process started
   static auto Fields(auto& self, auto&& f) {
     return f(self.rows, self.memory_bytes, self.rows_pulled, self.rows_pushed, self.images_saved,
-             self.image_bytes, self.loading);
+             self.image_bytes, self.loading, self.memory_limit_bytes, self.busy_us,
+             self.out_of_memory);
   }
 };
 

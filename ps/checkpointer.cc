@@ -54,8 +54,27 @@ void Checkpointer::Flush(std::function<void()> done) {
   }
 }
 
+void Checkpointer::Pause(std::function<void()> idle) {
+  paused_ = true;
+  if (running_) {
+    on_idle_ = std::move(idle);
+  } else {
+    idle();
+  }
+}
+
+void Checkpointer::Resume() {
+  paused_ = false;
+  on_idle_ = nullptr;
+  if (std::exchange(interrupted_, false)) Begin();
+}
+
 void Checkpointer::Begin() {
   if (running_ || failed_) return;
+  if (paused_) {
+    interrupted_ = true;
+    return;
+  }
   queue_.clear();
   for (size_t p = 0; p < slots_.size(); ++p) {
     if (slots_[p].NeedsImage()) queue_.push_back(PartitionId(static_cast<uint16_t>(p)));
@@ -101,6 +120,11 @@ void Checkpointer::WriteGroup() {
 
 void Checkpointer::OnWritten(const std::shared_ptr<Group>& group) {
   running_ = false;
+  GoOn(group);
+  if (!running_ && on_idle_) std::exchange(on_idle_, nullptr)();
+}
+
+void Checkpointer::GoOn(const std::shared_ptr<Group>& group) {
   if (!group->saved) {
     const base::Error& error = group->saved.error();
     if (error.code == base::ErrorCode::kResourceExhausted) {
@@ -120,6 +144,10 @@ void Checkpointer::OnWritten(const std::shared_ptr<Group>& group) {
     }
   }
   if (on_saved) on_saved();
+  if (!queue_.empty() && paused_) {
+    interrupted_ = true;
+    return;
+  }
   if (!queue_.empty()) {
     running_ = true;
     group_ = std::make_shared<Group>();

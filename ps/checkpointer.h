@@ -41,6 +41,10 @@ class Checkpointer {
   // Calls `done` when everything applied before this call is durable.
   void Flush(std::function<void()> done);
 
+  // Starts no further write until Resume; calls `idle` once none is under way.
+  void Pause(std::function<void()> idle);
+  void Resume();
+
   uint64_t images_saved() const { return images_saved_; }
   uint64_t bytes_saved() const { return bytes_saved_; }
 
@@ -73,6 +77,7 @@ class Checkpointer {
   void CutOne(protocol::PartitionId partition, Slot& slot);
   void WriteGroup();
   void OnWritten(const std::shared_ptr<Group>& group);
+  void GoOn(const std::shared_ptr<Group>& group);
   void Claim(const Cut& cut, const protocol::Image& image);
   void OnSkipped(const Cut& cut);
   void ServeWaiters();
@@ -87,6 +92,9 @@ class Checkpointer {
   std::vector<Waiter> waiters_;
   bool running_ = false;  // cutting or writing
   bool failed_ = false;
+  bool paused_ = false;
+  bool interrupted_ = false;  // there is more to write when the pause is over
+  std::function<void()> on_idle_;
   base::TimerId interval_timer_;
   base::TimerId turn_timer_;
   uint64_t images_saved_ = 0;

@@ -86,7 +86,9 @@ size_t DataService::BuildRuns(const TableFrames& frames, const std::vector<uint1
   for (size_t i = 0; i < cover.size(); ++i) {
     const uint32_t end = begin + frames.counts[i];
     if (end > begin && IsOk(statuses[i])) {
-      runs_.push_back({slots_[cover[i]].partition->Shard(frames.table), begin, end});
+      Slot& slot = slots_[cover[i]];
+      runs_.push_back({slot.partition->Shard(frames.table), begin, end});
+      slot.touched += end - begin;
       rows += end - begin;
     }
     begin = end;
@@ -138,7 +140,7 @@ void DataService::JudgePush(const protocol::PushRequest& request, std::vector<ui
     PartitionStatus status = PartitionStatus::kOk;
     if (slot.state == SlotState::kAbsent) {
       status = PartitionStatus::kNotOwner;
-    } else if (slot.state == SlotState::kLoading || slot.migration.value() != 0) {
+    } else if (slot.state == SlotState::kLoading || slot.frozen) {
       status = PartitionStatus::kRetry;
       slot.wanted = true;
     } else {
@@ -185,6 +187,7 @@ Result<protocol::PushReply> DataService::OnPush(const protocol::PushRequest& req
     if (reserved.error().code != ErrorCode::kResourceExhausted) {
       return Fail(reserved.error().code, reserved.error().message);
     }
+    ++refused_;
     std::replace_if(reply.statuses.begin(), reply.statuses.end(), IsOk,
                     Code(PartitionStatus::kOutOfMemory));
   }

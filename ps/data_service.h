@@ -30,6 +30,8 @@ class DataService {
 
   uint64_t rows_pulled() const { return rows_pulled_; }
   uint64_t rows_pushed() const { return rows_pushed_; }
+  // Pushes that found no memory.
+  uint64_t refused() const { return refused_; }
 
  private:
   // One table's frames of a request, checked.
@@ -60,6 +62,7 @@ class DataService {
   std::vector<RowRun> runs_;         // scratch, reused
   uint64_t rows_pulled_ = 0;
   uint64_t rows_pushed_ = 0;
+  uint64_t refused_ = 0;
 };
 
 }  // namespace freshet::ps

@@ -82,41 +82,43 @@ class BlockWriter {
 
 }  // namespace
 
-uint64_t CutAllRows(const TableShard& shard, std::vector<Buffer>* blocks) {
-  BlockWriter writer(shard.layout(), shard.rows(), blocks);
-  for (size_t i = 0; i < shard.blocks(); ++i) {
-    const TableShard::Block block = shard.BlockAt(i);
-    writer.Add(block, 0, block.count);
-  }
-  return shard.rows();
-}
-
-uint64_t CutRowsAfter(const TableShard& shard, uint32_t cut, std::vector<Buffer>* blocks) {
+uint64_t CutRows(const TableShard& shard, const RowChoice& choice, std::vector<Buffer>* blocks) {
+  const size_t end = std::min(choice.end, shard.blocks());
+  const auto chosen = [&choice](const RowMeta& meta) {
+    return !choice.after || meta.cut > *choice.after;
+  };
   uint64_t rows = 0;
-  for (size_t i = 0; i < shard.blocks(); ++i) {
+  for (size_t i = choice.begin; i < end; ++i) {
     const TableShard::Block block = shard.BlockAt(i);
-    for (uint32_t j = 0; j < block.count; ++j) rows += block.metas[j].cut > cut ? 1 : 0;
+    if (!choice.after) {
+      rows += block.count;
+      continue;
+    }
+    for (uint32_t j = 0; j < block.count; ++j) rows += chosen(block.metas[j]) ? 1 : 0;
   }
   if (rows == 0) return 0;
   BlockWriter writer(shard.layout(), rows, blocks);
-  for (size_t i = 0; i < shard.blocks(); ++i) {
+  for (size_t i = choice.begin; i < end; ++i) {
     const TableShard::Block block = shard.BlockAt(i);
+    if (!choice.after) {
+      writer.Add(block, 0, block.count);
+      continue;
+    }
     for (uint32_t j = 0; j < block.count;) {
-      uint32_t end = j;
-      while (end < block.count && block.metas[end].cut > cut) ++end;
-      writer.Add(block, j, end);
-      j = end + 1;
+      uint32_t behind = j;
+      while (behind < block.count && chosen(block.metas[behind])) ++behind;
+      writer.Add(block, j, behind);
+      j = behind + 1;
     }
   }
   return rows;
 }
 
-base::Result<std::vector<BlockView>> ReadBlocks(const protocol::Image& image,
+base::Result<std::vector<BlockView>> ReadBlocks(const std::vector<Buffer>& blocks,
                                                 const TableSet& tables) {
   std::vector<BlockView> views;
-  views.reserve(image.blocks.size());
-  uint64_t rows = 0;
-  for (const Buffer& block : image.blocks) {
+  views.reserve(blocks.size());
+  for (const Buffer& block : blocks) {
     auto view = protocol::ReadBlock(block);
     if (!view) return Fail(view.error().code, view.error().message);
     const TableLayout* layout = tables.Find(view->table);
@@ -129,13 +131,7 @@ base::Result<std::vector<BlockView>> ReadBlocks(const protocol::Image& image,
                                            " floats, but table '" + layout->schema.name + "' of " +
                                            std::to_string(layout->row_floats));
     }
-    rows += view->rows;
     views.push_back(*view);
-  }
-  if (rows != image.header.rows) {
-    return Fail(ErrorCode::kCorrupt, "image holds " + std::to_string(rows) +
-                                         " rows, its header says " +
-                                         std::to_string(image.header.rows));
   }
   return views;
 }

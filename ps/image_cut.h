@@ -2,7 +2,9 @@
 // Rows of a shard into the packed blocks of an image and back, at the speed of memory. For the PS loop.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/result.h"
@@ -12,16 +14,22 @@
 
 namespace freshet::ps {
 
-// Appends every row of the shard; returns their number.
-uint64_t CutAllRows(const TableShard& shard, std::vector<protocol::Buffer>* blocks);
+// Which rows of a shard: of its blocks [begin, end), those whose last change carries a later cut than
+// `after`, or all.
+struct RowChoice {
+  size_t begin = 0;
+  size_t end = SIZE_MAX;  // or the last block
+  std::optional<uint32_t> after = std::nullopt;
+};
 
-// Appends the rows whose last change carries a later cut than `cut`; returns their number.
-uint64_t CutRowsAfter(const TableShard& shard, uint32_t cut, std::vector<protocol::Buffer>* blocks);
+// Appends the chosen rows; returns their number.
+uint64_t CutRows(const TableShard& shard, const RowChoice& choice,
+                 std::vector<protocol::Buffer>* blocks);
 
-// Reads and checks every block of an image. kCorrupt: damaged bytes, rows that are not of their table's
-// shape, or not as many as the header says. kNotFound: a table this PS does not know.
-base::Result<std::vector<protocol::BlockView>> ReadBlocks(const protocol::Image& image,
-                                                          const TableSet& tables);
+// Reads and checks every block. kCorrupt: damaged bytes, or rows that are not of their table's shape.
+// kNotFound: a table this PS does not know.
+base::Result<std::vector<protocol::BlockView>> ReadBlocks(
+    const std::vector<protocol::Buffer>& blocks, const TableSet& tables);
 
 // Sets the rows of a checked block, which `shard` has room for; the rows carry cut 0.
 void RestoreRows(const protocol::BlockView& block, TableShard* shard);

@@ -76,7 +76,7 @@ void Partition::StartNextCut() {
 Image Partition::CutWhole(protocol::Tenure tenure) {
   Image image = StartImage(tenure);
   for (const auto& shard : shards_) {
-    if (shard != nullptr) image.header.rows += CutAllRows(*shard, &image.blocks);
+    if (shard != nullptr) image.header.rows += CutRows(*shard, {}, &image.blocks);
   }
   StartNextCut();
   return image;
@@ -87,7 +87,8 @@ Image Partition::CutDifference(protocol::Tenure tenure, Stamp base, uint32_t sin
   Image image = StartImage(tenure);
   image.header.base = base;
   for (const auto& shard : shards_) {
-    if (shard != nullptr) image.header.rows += CutRowsAfter(*shard, since_cut, &image.blocks);
+    if (shard == nullptr) continue;
+    image.header.rows += CutRows(*shard, {.after = since_cut}, &image.blocks);
   }
   StartNextCut();
   return image;
@@ -110,8 +111,14 @@ Result<> Partition::ApplyImage(const Image& image) {
     return Fail(ErrorCode::kConflict, "image " + Name(header.stamp) + " onto " + Name(header.base) +
                                           " does not fit onto " + Name(stamp_));
   }
-  const auto views = ReadBlocks(image, tables_);
+  const auto views = ReadBlocks(image.blocks, tables_);
   if (!views) return Fail(views.error().code, views.error().message);
+  uint64_t held = 0;
+  for (const protocol::BlockView& view : *views) held += view.rows;
+  if (held != header.rows) {
+    return Fail(ErrorCode::kCorrupt, "image holds " + std::to_string(held) +
+                                         " rows, its header says " + std::to_string(header.rows));
+  }
   // Room for all first: growing step by step would move everything several times.
   std::vector<uint64_t> rows(protocol::kMaxTables);
   for (const protocol::BlockView& view : *views) rows[view.table.value()] += view.rows;
@@ -152,6 +159,52 @@ Result<> Partition::Apply(const Image& difference) {
                 : ApplyImage(difference);
   if (!ok) Clear();
   return ok;
+}
+
+Partition::Slice Partition::CutSlice(protocol::CopyPosition at, std::optional<uint32_t> since_cut,
+                                     size_t max_bytes) const {
+  Slice slice;
+  slice.next = at;
+  size_t scanned = 0;
+  // Rows that are only looked at cost a fraction of those that are copied.
+  const size_t max_scanned = since_cut ? max_bytes * 8 : max_bytes;
+  for (; slice.next.table < shards_.size(); ++slice.next.table, slice.next.block = 0) {
+    const TableShard* shard = shards_[slice.next.table].get();
+    if (shard == nullptr) continue;
+    while (slice.next.block < shard->blocks()) {
+      if (scanned >= max_scanned) {
+        slice.more = true;
+        return slice;
+      }
+      const size_t block = slice.next.block++;
+      scanned += size_t{shard->BlockAt(block).count} * shard->layout().stride_bytes;
+      CutRows(*shard, {block, block + 1, since_cut}, &slice.blocks);
+    }
+  }
+  return slice;
+}
+
+uint32_t Partition::BeginRound() {
+  StartNextCut();
+  return cut_ - 1;
+}
+
+Result<uint64_t> Partition::Merge(const std::vector<protocol::Buffer>& blocks) {
+  const auto views = ReadBlocks(blocks, tables_);
+  if (!views) return Fail(views.error().code, views.error().message);
+  uint64_t rows = 0;
+  for (const protocol::BlockView& view : *views) {
+    TableShard* shard = Shard(view.table);
+    if (auto ok = shard->Reserve(view.rows); !ok) return Fail(ok.error().code, ok.error().message);
+    RestoreRows(view, shard);
+    rows += view.rows;
+  }
+  return rows;
+}
+
+void Partition::Settle(Stamp stamp, protocol::AppliedSets applied) {
+  stamp_ = stamp;
+  if (!MUTANT(kMoveWithoutSet)) applied_ = std::move(applied);
 }
 
 uint64_t Partition::rows() const {

@@ -6,11 +6,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/result.h"
 #include "protocol/image.h"
+#include "protocol/move_messages.h"
 #include "protocol/span.h"
 #include "ps/row_arena.h"
 #include "ps/table_set.h"
@@ -52,6 +54,23 @@ class Partition {
   // One more difference onto a partition that only Restore and Apply have changed.
   base::Result<> Apply(const protocol::Image& difference);
   void Clear();
+
+  // How a partition goes to another PS while it serves. Rows of its next blocks from `at` on, about
+  // `max_bytes` of them, as they are at this moment: the rows of different slices are of different
+  // moments, so only a difference since before the first slice makes them one image.
+  struct Slice {
+    std::vector<protocol::Buffer> blocks;
+    protocol::CopyPosition next;
+    bool more = false;
+  };
+  Slice CutSlice(protocol::CopyPosition at, std::optional<uint32_t> since_cut,
+                 size_t max_bytes) const;
+  // What changes from now on is not before the returned cut.
+  uint32_t BeginRound();
+  // Rows of a slice or of a difference; how many. On an error the partition is of no use any more.
+  base::Result<uint64_t> Merge(const std::vector<protocol::Buffer>& blocks);
+  // The rows are now the effect of exactly these sets (rule G1).
+  void Settle(protocol::Stamp stamp, protocol::AppliedSets applied);
 
   // fn(key, weights) for every row of a table, in the order the rows were created.
   template <class Fn>

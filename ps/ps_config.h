@@ -19,6 +19,7 @@ struct PsConfig {
   std::string advertise;
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize memory_limit = base::GiB(32);
+  base::ByteSize migration_bandwidth{0};
   base::LogOptions log;
 
   void Declare(base::ConfigFields& fields) {
@@ -32,6 +33,8 @@ struct PsConfig {
                "time between two images of a partition that changed");
     fields.Add("memory_limit", &memory_limit, {.min = base::MiB(16), .max = base::GiB(64)},
                "most memory for rows and indexes");
+    fields.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},
+               "bytes a second of partitions that move here; 0 = as fast as it goes");
     log.Declare(fields);
   }
 
@@ -43,6 +46,7 @@ struct PsConfig {
     options.pid = pid;
     options.checkpoint.interval = checkpoint_interval;
     options.memory_limit_bytes = memory_limit.bytes;
+    options.migration_bytes_per_second = migration_bandwidth.bytes;
     return options;
   }
 };

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mutant.h"
+#include "base/stop_point.h"
 #include "protocol/audit.h"
 
 namespace freshet::ps {
@@ -25,6 +26,8 @@ namespace {
 
 // Requests for a checkpoint that wait for the disk, which may be full for long.
 constexpr size_t kMaxCheckpoints = 64;
+// Several partitions move at once, each with one request at a time.
+constexpr size_t kMaxCalls = 256;
 
 // The newest state that is whole. A damaged image is never served: the partition falls back to the state
 // before it, with the applied set that belongs to that, and the log gives the rest again.
@@ -68,12 +71,16 @@ PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& en
       data_(slots_, tables_),
       checkpointer_(slots_, store, runtime, options_.checkpoint),
       copier_(slots_, store, runtime, checkpointer_),
-      rpc_(endpoint, runtime, 16),
-      process_(runtime.random.Next()) {
+      source_(slots_),
+      rpc_(endpoint, runtime, kMaxCalls),
+      process_(runtime.random.Next()),
+      target_({runtime, endpoint, rpc_, sender_, master_, tables_, arena_, store, checkpointer_,
+               options_.migration_bytes_per_second}) {
   checkpointer_.on_failure = [this](const std::string& why) {
     Exit(1, "cannot make images durable: " + why);
   };
   checkpointer_.on_saved = [this] { HeartbeatSoon(); };
+  target_.on_store_failure = checkpointer_.on_failure;
 }
 
 PsNode::~PsNode() {
@@ -152,8 +159,11 @@ void PsNode::OnView(const protocol::View& view) {
     } else if (slot.state == SlotState::kAbsent || slot.tenure != place.tenure) {
       Activate(partition, place.tenure);
     }
-    slot.migration = place.node == *self ? place.migration : protocol::MigrationId();
+    const auto leaves = place.node == *self ? place.migration : protocol::MigrationId();
+    if (slot.migration != leaves) slot.frozen = false;  // rule G12
+    slot.migration = leaves;
   }
+  target_.OnView(view_, *self);
   LoadNext();
 }
 
@@ -166,12 +176,25 @@ void PsNode::AddTables(const protocol::View& view) {
   }
 }
 
-// Rule G8: the newest image of the store, read after the tenure was written, once per tenure.
+// Rule G8: the newest image of the store, read after the tenure was written, once per tenure; or the
+// same rows, which are here already because they came by a migration.
 void PsNode::Activate(PartitionId partition, Tenure tenure) {
   Slot& slot = slots_[partition.value()];
   slot = Slot();
-  slot.state = SlotState::kLoading;
   slot.tenure = tenure;
+  if (auto arrived = target_.Take(partition, tenure)) {
+    slot.state = SlotState::kServing;
+    slot.partition = std::move(arrived->partition);
+    slot.saved = arrived->saved;
+    slot.saved_cut = slot.partition->current_cut() - 1;
+    slot.saved_bytes = arrived->saved_bytes;
+    slot.difference_bytes = arrived->difference_bytes;
+    slot.differences = arrived->differences;
+    HeartbeatSoon();
+    checkpointer_.Soon();
+    return;
+  }
+  slot.state = SlotState::kLoading;
   to_load_.emplace_back(partition, tenure);
 }
 
@@ -179,9 +202,10 @@ void PsNode::Activate(PartitionId partition, Tenure tenure) {
 void PsNode::Deactivate(PartitionId partition, Tenure below) {
   Slot& slot = slots_[partition.value()];
   if (slot.state == SlotState::kAbsent) return;
+  base::StopPoint("source_drops");
   slot = Slot();
   runtime_.executor.Run(
-      [store = &store_, partition, below] {
+      [store = &store_, partition, below = MUTANT(kDropAnyImage) ? Tenure(UINT64_MAX) : below] {
         if (auto removed = store->Remove(partition, below); !removed) {
           FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
                            removed.error().message);
@@ -251,6 +275,7 @@ void PsNode::HeartbeatSoon() {
 void PsNode::Heartbeat() {
   runtime_.timers.Cancel(heartbeat_timer_);
   heartbeat_timer_ = runtime_.timers.After(heartbeat_interval_, [this] { Heartbeat(); });
+  for (Slot& slot : slots_) slot.frozen = slot.frozen && !MUTANT(kUnfreezeAlone);
   // A heartbeat is never repeated: the next one says more.
   heartbeat_calls_.Add(rpc_.Call(
       master_, sender_, BuildHeartbeat(), {}, {.deadline = seconds(5), .attempt = seconds(5)},
@@ -290,10 +315,14 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
     if (!slot.serving()) continue;
     heartbeat.partitions.push_back({PartitionId(static_cast<uint16_t>(p)), slot.tenure,
                                     index_of(heartbeat.applied, slot.partition->applied()),
-                                    index_of(heartbeat.durable, slot.durable)});
+                                    index_of(heartbeat.durable, slot.durable),
+                                    slot.partition->bytes(), slot.touched});
     heartbeat.stats.rows += slot.partition->rows();
   }
   heartbeat.stats.memory_bytes = arena_.used_bytes();
+  heartbeat.stats.memory_limit_bytes = arena_.limit_bytes();
+  heartbeat.stats.busy_us = busy_us_;
+  heartbeat.stats.out_of_memory = data_.refused();
   heartbeat.stats.rows_pulled = data_.rows_pulled();
   heartbeat.stats.rows_pushed = data_.rows_pushed();
   heartbeat.stats.images_saved = checkpointer_.images_saved();
@@ -316,7 +345,7 @@ void PsNode::OnPacket(PeerId from, Packet packet) {
     FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
     return;
   }
-  if (from == master_ && rpc_.OnReply(*envelope, packet)) return;
+  if (rpc_.OnReply(*envelope, packet)) return;
   if (envelope->type == MessageType::kViewReply && from == master_) {
     auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
     if (reply && sender_.incarnation.value() != 0) OnView(reply->view);
@@ -332,13 +361,21 @@ void PsNode::OnPacket(PeerId from, Packet packet) {
 
 void PsNode::OnRequest(PeerId from, const protocol::Envelope& envelope, Packet& packet) {
   switch (envelope.type) {
-    case MessageType::kPullRequest: OnPull(from, envelope.request, packet); break;
-    case MessageType::kPushRequest: OnPush(from, envelope.request, packet); break;
+    case MessageType::kPullRequest:
+    case MessageType::kPushRequest: OnData(from, envelope, packet); break;
+    case MessageType::kCopyRequest: OnCopy(from, envelope.request, packet); break;
     case MessageType::kCheckpointRequest: OnCheckpoint(from, envelope.request); break;
     case MessageType::kAuditRequest: OnAudit(from, envelope.request); break;
     case MessageType::kBackupRequest: OnBackup(from, envelope.request, packet); break;
     default: break;  // a late reply to a request that is over
   }
+}
+
+void PsNode::OnData(PeerId from, const protocol::Envelope& envelope, const Packet& packet) {
+  const base::Instant began = runtime_.clock.Now();
+  const bool pull = envelope.type == MessageType::kPullRequest;
+  pull ? OnPull(from, envelope.request, packet) : OnPush(from, envelope.request, packet);
+  busy_us_ += static_cast<uint64_t>((runtime_.clock.Now() - began).count());
 }
 
 void PsNode::OnPull(PeerId from, RequestId request, const Packet& packet) {
@@ -397,6 +434,14 @@ void PsNode::OnAudit(PeerId from, RequestId request) {
         });
   }
   Reply(from, request, reply);
+}
+
+void PsNode::OnCopy(PeerId from, RequestId request, const Packet& packet) {
+  const auto body = protocol::DecodeBody<protocol::CopyRequest>(packet);
+  if (!body) return ReplyError(from, request, body.error());
+  auto answer = source_.Handle(*body);
+  if (!answer) return ReplyError(from, request, answer.error());
+  Reply(from, request, answer->reply, std::move(answer->blocks));
 }
 
 void PsNode::OnBackup(PeerId from, RequestId request, const Packet& packet) {

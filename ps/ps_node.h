@@ -17,8 +17,10 @@
 #include "protocol/codec.h"
 #include "protocol/messages.h"
 #include "ps/checkpointer.h"
+#include "ps/copy_source.h"
 #include "ps/data_service.h"
 #include "ps/image_copier.h"
+#include "ps/move_target.h"
 #include "ps/row_arena.h"
 #include "ps/slot.h"
 #include "transport/endpoint.h"
@@ -33,6 +35,7 @@ struct PsOptions {
   int64_t pid = 0;
   CheckpointerOptions checkpoint;
   uint64_t memory_limit_bytes = 64ull << 30;
+  uint64_t migration_bytes_per_second = 0;  // 0 = as fast as it goes
 };
 
 class PsNode : public transport::PacketHandler {
@@ -69,10 +72,13 @@ class PsNode : public transport::PacketHandler {
   protocol::PsHeartbeat BuildHeartbeat() const;
   void OnRequest(transport::PeerId from, const protocol::Envelope& envelope,
                  protocol::Packet& packet);
+  void OnData(transport::PeerId from, const protocol::Envelope& envelope,
+              const protocol::Packet& packet);
   void OnPull(transport::PeerId from, protocol::RequestId request, const protocol::Packet& packet);
   void OnPush(transport::PeerId from, protocol::RequestId request, const protocol::Packet& packet);
   void OnCheckpoint(transport::PeerId from, protocol::RequestId request);
   void OnAudit(transport::PeerId from, protocol::RequestId request);
+  void OnCopy(transport::PeerId from, protocol::RequestId request, const protocol::Packet& packet);
   void OnBackup(transport::PeerId from, protocol::RequestId request,
                 const protocol::Packet& packet);
   template <class Message>
@@ -92,11 +98,14 @@ class PsNode : public transport::PacketHandler {
   DataService data_;
   Checkpointer checkpointer_;
   ImageCopier copier_;
+  CopySource source_;
   transport::RpcClient rpc_;
   transport::PeerId master_;
   uint64_t process_ = 0;
   protocol::Sender sender_;
   protocol::View view_;
+  MoveTarget target_;
+  uint64_t busy_us_ = 0;
   base::Duration heartbeat_interval_ = std::chrono::milliseconds(200);
   base::TimerId heartbeat_timer_;
   base::TimerId register_timer_;

@@ -21,9 +21,11 @@ enum class SlotState : uint8_t {
 struct Slot {
   SlotState state = SlotState::kAbsent;
   protocol::Tenure tenure;
-  protocol::MigrationId migration;  // the view's intent; pushes freeze under it
+  protocol::MigrationId migration;  // the view's intent: it is to leave
+  bool frozen = false;              // until a view without that intent (rule G12)
   std::unique_ptr<Partition> partition;
-  bool wanted = false;  // a request came while loading: load it earlier
+  bool wanted = false;   // a request came while loading: load it earlier
+  uint64_t touched = 0;  // rows of pulls, and twice those of pushes, since it is served here
 
   // The newest image of this partition that is known to be in the store, whoever wrote it.
   protocol::Stamp saved;

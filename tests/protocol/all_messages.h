@@ -10,7 +10,7 @@
 
 #include "base/random.h"
 #include "protocol/codec.h"
-#include "protocol/messages.h"
+#include "protocol/move_messages.h"
 
 namespace freshet::protocol {
 
@@ -39,6 +39,10 @@ void ForEachMessage(F&& f) {
   f(AuditReply());
   f(BackupRequest());
   f(BackupReply());
+  f(CopyRequest());
+  f(CopyReply());
+  f(MoveReport());
+  f(MoveReportReply());
 }
 
 // Any value that the codec must carry: extremes as often as small ones.

@@ -148,9 +148,10 @@ TEST(Codec, MapsExtensionsAndForeignTypesAreRefused) {
 }
 
 TEST(Codec, NumbersBeyondTheirFieldAreRefused) {
-  // PartitionId has 16 bits: {partition, tenure, applied_index, durable_index}.
-  EXPECT_TRUE(DecodeStruct<PartitionReport>(Bytes({0x94, 0xcd, 0xff, 0xff, 1, 1, 1}), "it"));
-  EXPECT_FALSE(DecodeStruct<PartitionReport>(Bytes({0x94, 0xce, 0, 1, 0, 0, 1, 1, 1}), "it"));
+  // PartitionId has 16 bits: {partition, tenure, applied_index, durable_index,
+  // bytes, touched}.
+  EXPECT_TRUE(DecodeStruct<PartitionReport>(Bytes({0x96, 0xcd, 0xff, 0xff, 1, 1, 1, 1, 1}), "it"));
+  EXPECT_FALSE(DecodeStruct<PartitionReport>(Bytes({0x96, 0xce, 0, 1, 0, 0, 1, 1, 1, 1, 1}), "it"));
   // LeaseEnd goes from 0 to 2: {sequence, ended, how, wants_more}.
   EXPECT_TRUE(DecodeStruct<LeaseRequest>(Bytes({0x94, 1, 1, 2, 1}), "it"));
   EXPECT_FALSE(DecodeStruct<LeaseRequest>(Bytes({0x94, 1, 1, 3, 1}), "it"));

@@ -157,9 +157,9 @@ class DataServiceTest : public ::testing::Test {
 
 TEST_F(DataServiceTest, EveryRowOfTheTableOfAnswersToAPush) {
   ASSERT_EQ(Send(Push({100, 200}, {0, 1, 2, 3, 4, 5})), Statuses(6, PartitionStatus::kOk));
-  slots_[0] = Slot();                              // not ours
-  slots_[1].state = SlotState::kLoading;           // ours, still being read
-  slots_[2].migration = protocol::MigrationId(9);  // frozen
+  slots_[0] = Slot();                     // not ours
+  slots_[1].state = SlotState::kLoading;  // ours, still being read
+  slots_[2].frozen = true;
   ASSERT_EQ(Send(Push({200, 300}, {3})), Statuses{PartitionStatus::kOk});
 
   // 3 has all of it, 4 a part of it, 6 nothing; 5 and 7 are not asked.

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/mutant.h"
 #include "protocol/audit.h"
 
 namespace freshet::worker {
@@ -30,6 +31,9 @@ constexpr transport::CallOptions kMasterCall{
 constexpr uint32_t kRefreshEvery = 3;
 // Heartbeats' worth of predictions on their way to the master.
 constexpr size_t kMaxUnacknowledged = 4;
+
+// The simulator's broken workers hear of views only from whoever refuses them, or only with leases too.
+bool HearsOfViews() { return !MUTANT(kViewOnWrongOwnerOnly) && !MUTANT(kNoViewOnRetry); }
 
 }  // namespace
 
@@ -205,7 +209,7 @@ void Session::OnHeartbeatReply(uint64_t chunks_sent, Result<Packet> packet) {
   }
   if (!packet) return OnHeartbeatRefused(packet.error());
   const auto reply = protocol::DecodeAs<protocol::HeartbeatReply>(*packet);
-  if (reply && reply->view) OnView(*reply->view);
+  if (reply && reply->view && HearsOfViews()) OnView(*reply->view);
 }
 
 void Session::ReportFatal(const std::string& why) {
@@ -272,7 +276,7 @@ void Session::SendLease(protocol::LeaseRequest request, LeaseCallback done) {
               if (packet) {
                 auto reply = protocol::DecodeAs<protocol::LeaseReply>(*packet);
                 if (reply && reply->sequence == request.sequence) {
-                  OnView(reply->view);
+                  if (!MUTANT(kViewOnWrongOwnerOnly)) OnView(reply->view);
                   done(std::move(*reply));
                   return;
                 }
@@ -386,7 +390,8 @@ void Session::OnAttempt(RequestId request, Result<Packet> reply) {
   } else {
     ++call.routed.attempts_without_progress;
   }
-  if (verdict.wrong_owner || call.routed.attempts_without_progress % kRefreshEvery == 0) {
+  const bool stuck = call.routed.attempts_without_progress % kRefreshEvery == 0;
+  if (verdict.wrong_owner || (stuck && HearsOfViews())) {
     RefreshView();
   }
   ScheduleRetry(id);
@@ -452,7 +457,7 @@ void Session::OnPacket(PeerId, Packet packet) {
   if (rpc_.OnReply(*envelope, packet)) return;
   if (envelope->type == MessageType::kViewReply && sender_.incarnation.value() != 0) {
     auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
-    if (reply) OnView(reply->view);
+    if (reply && HearsOfViews()) OnView(reply->view);
   }
 }
 

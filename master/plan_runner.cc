@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// PlanRunner: from a plan that is running to its end. How plans are checked and begun is in
+// plan_begin.cc.
+#include "master/plan_runner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/mutant.h"
+#include "base/stop_point.h"
+#include "master/master_node.h"
+
+namespace freshet::master {
+
+using base::ErrorCode;
+using base::Fail;
+using base::Result;
+using protocol::MigrationId;
+using protocol::PartitionId;
+using protocol::Place;
+
+namespace {
+
+// A server that joined by itself is told to leave with the answers to its heartbeats; it has done so
+// when it is silent.
+constexpr std::chrono::seconds kSilentWhenGone{2};
+constexpr size_t kMaxPlans = 64;
+
+uint64_t Quantile(std::vector<uint64_t> values, double q) {
+  if (values.empty()) return 0;
+  const auto at = std::min(values.size() - 1, static_cast<size_t>(q * values.size()));
+  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(at), values.end());
+  return values[at];
+}
+
+}  // namespace
+
+PlanRecord* PlanRunner::Running() {
+  for (PlanRecord& plan : cluster_.state.plans) {
+    if (plan.state == PlanState::kRunning) return &plan;
+  }
+  return nullptr;
+}
+
+PlanRecord* PlanRunner::Find(uint64_t id) {
+  for (PlanRecord& plan : cluster_.state.plans) {
+    if (plan.id == id) return &plan;
+  }
+  return nullptr;
+}
+
+bool PlanRunner::busy() const {
+  return std::any_of(plans().begin(), plans().end(),
+                     [](const PlanRecord& plan) { return !plan.ended(); });
+}
+
+size_t PlanRunner::under_way() const {
+  const auto& places = cluster_.state.view.places;
+  return static_cast<size_t>(std::count_if(places.begin(), places.end(), [](const Place& place) {
+    return place.migration.value() != 0;
+  }));
+}
+
+void PlanRunner::Advance() {
+  if (!cluster_.state.placed) return;
+  PlanRecord* plan = Running();
+  if (plan == nullptr) {
+    const auto queued =
+        std::find_if(cluster_.state.plans.begin(), cluster_.state.plans.end(),
+                     [](const PlanRecord& p) { return p.state == PlanState::kQueued; });
+    if (queued == cluster_.state.plans.end()) return;
+    plan = &*queued;
+    if (!Begin(*plan)) return;
+  }
+  if (began_ == base::Instant()) began_ = cluster_.runtime.clock.Now();  // of a master before us
+  if (!Joined(*plan)) return;
+  const std::vector<PlannedMove> moves = MovesOf(*plan);
+  StartMoves(moves);
+  if (!moves.empty() || under_way() > 0 || !EndLeaving(*plan)) return;
+  End(*plan, PlanState::kDone,
+      fmt::format("{} partitions moved, pauses p50 {:.1f} ms, p99 {:.1f} ms, max {:.1f} ms",
+                  plan->moved, static_cast<double>(plan->pause_p50_us) / 1e3,
+                  static_cast<double>(plan->pause_p99_us) / 1e3,
+                  static_cast<double>(plan->pause_max_us) / 1e3));
+}
+
+bool PlanRunner::Usable(uint16_t node) const {
+  const protocol::View& view = cluster_.state.view;
+  if (node >= view.nodes.size() || view.nodes[node].incarnation.value() == 0) return false;
+  const auto it = cluster_.nodes.find(view.nodes[node].name);
+  return it != cluster_.nodes.end() && it->second.state == "running" && it->second.connected;
+}
+
+bool PlanRunner::Joined(PlanRecord& plan) {
+  std::string missing;
+  for (const std::string& name : plan.joining) {
+    if (!name.starts_with("ps-")) continue;
+    const auto index = cluster_.state.view.FindNode(name);
+    if (!index || !Usable(*index)) missing = name;
+  }
+  if (missing.empty()) return true;
+  // Once it was there it may come and go like any other.
+  if (plan.moved > 0) return true;
+  if (cluster_.runtime.clock.Now() - began_ < limits_.join_timeout) return false;
+  Undo(plan);
+  End(plan, PlanState::kFailed, missing + " did not join in time: see its log");
+  return false;
+}
+
+std::vector<uint16_t> PlanRunner::Indices(const std::vector<std::string>& names) const {
+  std::vector<uint16_t> indices;
+  for (const std::string& name : names) {
+    if (const auto index = cluster_.state.view.FindNode(name)) indices.push_back(*index);
+  }
+  return indices;
+}
+
+// What is on its way counts as where it goes.
+std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
+  if (plan.request.kind == PlanKind::kEvenLoad || plan.request.kind == PlanKind::kRelieve) {
+    std::vector<PlannedMove> moves;
+    for (const PlannedMove& move : decided_) {
+      const Place& place = cluster_.state.view.places[move.partition.value()];
+      if (place.node == move.from && place.migration.value() == 0) moves.push_back(move);
+    }
+    return moves;
+  }
+  std::vector<Place> places = cluster_.state.view.places;
+  for (Place& place : places) {
+    if (place.migration.value() != 0) place.node = place.target;
+  }
+  const bool replaces = plan.request.kind == PlanKind::kMigrate;
+  if (!replaces) return PlanEqualShares(places, Indices(cluster_.state.servers));
+  std::vector<PlannedMove> moves;
+  const auto from = cluster_.state.view.FindNode(plan.request.node);
+  const auto to = Indices(plan.joining);
+  if (!from || to.empty()) return moves;
+  for (size_t p = 0; p < places.size(); ++p) {
+    if (places[p].node != *from) continue;
+    moves.push_back({PartitionId(static_cast<uint16_t>(p)), *from, to.front()});
+  }
+  return moves;
+}
+
+void PlanRunner::StartMoves(const std::vector<PlannedMove>& moves) {
+  protocol::View& view = cluster_.state.view;
+  std::map<uint16_t, uint32_t> leaving;
+  std::map<uint16_t, uint32_t> arriving;
+  for (const Place& place : view.places) {
+    if (place.migration.value() == 0) continue;
+    ++leaving[place.node];
+    ++arriving[place.target];
+  }
+  bool any = false;
+  for (const PlannedMove& move : moves) {
+    Place& place = view.places[move.partition.value()];
+    if (place.migration.value() != 0 || place.node != move.from || move.from == move.to ||
+        !Usable(move.from) || !Usable(move.to)) {
+      continue;
+    }
+    if (leaving[move.from] >= limits_.moves_per_server ||
+        arriving[move.to] >= limits_.moves_per_server) {
+      continue;
+    }
+    ++leaving[move.from];
+    ++arriving[move.to];
+    cluster_.state.last_migration = cluster_.state.last_migration.Next();
+    place.migration = cluster_.state.last_migration;
+    place.target = move.to;
+    any = true;
+  }
+  if (!any) return;
+  view.number = view.number.Next();
+  if (!cluster_.save()) return;
+  base::StopPoint("master_intends");
+  cluster_.publish_view();
+}
+
+Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveReport& report) {
+  protocol::View& view = cluster_.state.view;
+  const auto sender = view.FindNode(from);
+  const size_t p = report.partition.value();
+  if (!sender || p >= view.places.size()) {
+    return Fail(ErrorCode::kInvalidArgument, "a report of a partition that there is not");
+  }
+  const Place& place = view.places[p];
+  PlanRecord* plan = Running();
+  if (report.state == protocol::MoveState::kServing) {
+    if (plan != nullptr) NotePause(*plan, report.pause_us);
+    cluster_.events.Add("partition_serving", from,
+                        fmt::format("partition {} after a pause of {:.1f} ms", p,
+                                    static_cast<double>(report.pause_us) / 1e3));
+    return {};
+  }
+  // Its own answer was lost.
+  if (place.node == *sender && place.tenure == report.tenure.Next()) return {};
+  const bool stands = place.migration == report.migration ||
+                      (MUTANT(kCommitAnyMigration) && place.migration.value() != 0);
+  if (!stands || place.target != *sender || place.tenure != report.tenure ||
+      report.migration.value() == 0) {
+    return Fail(ErrorCode::kConflict, "that migration is over");
+  }
+  if (report.state == protocol::MoveState::kPrepared) {
+    base::StopPoint("master_hears");
+    if (MUTANT(kOldPreparedReport)) prepared_before_.emplace(p, report.applied);
+    Commit(p, *sender, report);
+    return {};
+  }
+  cluster_.events.Add("move_failed", from, fmt::format("partition {}: {}", p, report.message));
+  ClearIntents([&](const Place& other) { return other.migration == report.migration; });
+  if (plan == nullptr) return {};
+  if (++plan->failed_moves > limits_.max_failed_moves) {
+    Undo(*plan);
+    End(*plan, PlanState::kFailed, fmt::format("{}: {}", from, report.message));
+  }
+  return {};
+}
+
+// Rules G6, G11, G12 and G21.
+void PlanRunner::Commit(size_t partition, uint16_t target, const protocol::MoveReport& report) {
+  const PartitionId id(static_cast<uint16_t>(partition));
+  ProgressBook& progress = cluster_.progress();
+  for (const protocol::LogWatermark& claim : progress.DurableOf(id)) {
+    if (report.applied.Of(claim.log).Watermark() >= claim.watermark) continue;
+    cluster_.events.Add("move_failed", "",
+                        fmt::format("partition {}: less than durable", id.value()));
+    ClearIntents([&](const Place& place) { return place.migration == report.migration; });
+    return;
+  }
+  protocol::View& view = cluster_.state.view;
+  Place& place = view.places[partition];
+  const std::string from = view.nodes[place.node].name;
+  place = {target, place.tenure.Next(), MigrationId(), protocol::kNoNode};
+  progress.Forget(id);
+  if (MUTANT(kOldPreparedReport)) {
+    progress.Report(id, prepared_before_.at(partition), {});
+  } else {
+    progress.Report(id, report.applied, {});
+  }
+  view.number = view.number.Next();
+  if (PlanRecord* plan = Running()) {
+    ++plan->moved;
+    plan->rows += report.rows;
+    plan->bytes += report.bytes;
+  }
+  if (!cluster_.save()) return;
+  base::StopPoint("master_committed");
+  cluster_.publish_view();
+  cluster_.events.Add("partition_moved", view.nodes[target].name,
+                      fmt::format("partition {} from {}: {} rows, {} bytes", partition, from,
+                                  report.rows, report.bytes));
+  Advance();
+}
+
+void PlanRunner::NotePause(PlanRecord& plan, uint64_t pause_us) {
+  pauses_us_.push_back(pause_us);
+  plan.pause_p50_us = Quantile(pauses_us_, 0.5);
+  plan.pause_p99_us = Quantile(pauses_us_, 0.99);
+  plan.pause_max_us = std::max(plan.pause_max_us, pause_us);
+}
+
+bool PlanRunner::ClearIntents(const std::function<bool(const Place&)>& which) {
+  protocol::View& view = cluster_.state.view;
+  bool any = false;
+  for (Place& place : view.places) {
+    if (place.migration.value() == 0 || !which(place)) continue;
+    place.migration = MigrationId();
+    place.target = protocol::kNoNode;
+    any = true;
+  }
+  if (!any) return true;
+  view.number = view.number.Next();
+  if (!cluster_.save()) return false;
+  cluster_.publish_view();
+  return true;
+}
+
+void PlanRunner::OnServerLost(const std::string& name) {
+  const auto index = cluster_.state.view.FindNode(name);
+  if (!index) return;
+  ClearIntents([&](const Place& place) { return place.target == *index || place.node == *index; });
+}
+
+// True when all of them are gone.
+bool PlanRunner::EndLeaving(PlanRecord& plan) {
+  const base::Instant now = cluster_.runtime.clock.Now();
+  bool all_gone = true;
+  std::vector<std::string> silent;
+  for (const std::string& name : plan.leaving) {
+    const auto node = cluster_.nodes.find(name);
+    if (node == cluster_.nodes.end()) continue;
+    all_gone = false;
+    if (leaving_.insert(name).second) {
+      cluster_.events.Add("node_leaves", name, PlanText(plan.request));
+      if (node->second.launched) cluster_.launcher.Stop(name, StopMode::kDrain);
+    }
+    const bool quiet = now - node->second.last_heard > kSilentWhenGone;
+    if (!node->second.launched && quiet) silent.push_back(name);
+  }
+  for (const std::string& name : silent) OnNodeGone(name);
+  return all_gone;
+}
+
+// Its place in the view stays, empty: whoever joins next takes it.
+void PlanRunner::OnNodeGone(const std::string& name) {
+  leaving_.erase(name);
+  cluster_.nodes.erase(name);
+  std::erase_if(cluster_.state.nodes, [&](const KnownNode& node) { return node.name == name; });
+  if (const auto index = cluster_.state.view.FindNode(name)) {
+    cluster_.state.view.nodes[*index] = {name, {}, {}};
+    cluster_.state.view.number = cluster_.state.view.number.Next();
+  }
+  if (cluster_.save()) cluster_.publish_view();
+  cluster_.events.Add("node_left", name, "");
+}
+
+// Where things stand becomes what shall be: whoever owns partitions stays, who came for the plan and has
+// none leaves again.
+void PlanRunner::Undo(PlanRecord& plan) {
+  ClearIntents([](const Place&) { return true; });
+  const protocol::View& view = cluster_.state.view;
+  const auto owns = [&view](const std::string& name) {
+    const auto index = view.FindNode(name);
+    return index && std::any_of(view.places.begin(), view.places.end(),
+                                [&](const Place& place) { return place.node == *index; });
+  };
+  auto& servers = cluster_.state.servers;
+  for (const std::string& name : plan.leaving) {
+    const bool server = name.starts_with("ps-") && cluster_.nodes.contains(name);
+    if (server && !leaving_.contains(name) && !IsServer(name)) servers.push_back(name);
+  }
+  for (const std::string& name : plan.joining) {
+    if (!name.starts_with("ps-") || owns(name)) continue;
+    std::erase(servers, name);
+    if (!cluster_.nodes.contains(name)) continue;
+    leaving_.insert(name);
+    cluster_.launcher.Stop(name, StopMode::kDrain);
+  }
+}
+
+void PlanRunner::End(PlanRecord& plan, PlanState state, const std::string& text) {
+  plan.state = state;
+  plan.text = text;
+  plan.ended_unix_ms = cluster_.runtime.clock.WallNow().unix_ms;
+  decided_.clear();
+  pauses_us_.clear();
+  cluster_.events.Add("plan_" + PlanStateName(state), "",
+                      fmt::format("plan {} ({}): {}", plan.id, PlanText(plan.request), text));
+  TrimPlans();
+  cluster_.save();
+}
+
+void PlanRunner::TrimPlans() {
+  auto& plans = cluster_.state.plans;
+  while (plans.size() > kMaxPlans && plans.front().ended()) plans.erase(plans.begin());
+}
+
+Result<> PlanRunner::Cancel(uint64_t id) {
+  PlanRecord* plan = Find(id);
+  if (plan == nullptr) return Fail(ErrorCode::kNotFound, fmt::format("there is no plan {}", id));
+  if (plan->ended()) {
+    return Fail(ErrorCode::kConflict,
+                fmt::format("plan {} has ended: {}", id, PlanStateName(plan->state)));
+  }
+  if (plan->state == PlanState::kRunning) Undo(*plan);
+  End(*plan, PlanState::kCancelled,
+      fmt::format("{} partitions had moved and stay where they are", plan->moved));
+  return {};
+}
+
+}  // namespace freshet::master

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+// Plans, from the master's side of the wire: who is told what, and what is durable when.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <set>
+
+#include "master/master_node.h"
+#include "tests/base/fake_runtime.h"
+#include "tests/transport/fake_endpoint.h"
+
+namespace freshet::master {
+namespace {
+
+using base::ErrorCode;
+using protocol::Incarnation;
+using protocol::LogId;
+using protocol::MoveReport;
+using protocol::MoveState;
+using protocol::PartitionId;
+using protocol::Place;
+using protocol::RequestId;
+using protocol::Role;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using transport::FakeEndpoint;
+using transport::PeerId;
+
+constexpr uint16_t kPartitions = 8;
+constexpr LogId kLog{0};
+
+class MemoryStateStore final : public StateStore {
+ public:
+  std::optional<protocol::Buffer> state;
+  base::Result<std::optional<protocol::Buffer>> Load() override { return state; }
+  base::Result<> Save(const protocol::Buffer& bytes) override {
+    state = bytes;
+    return {};
+  }
+};
+
+class FixedProbe final : public LogProbe {
+ public:
+  base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec&) override { return 1000; }
+};
+
+class FakeLauncher final : public Launcher {
+ public:
+  std::set<std::string> running;
+  std::vector<std::string> stopped;
+  base::Result<int64_t> Start(const NodeSpec& spec) override {
+    running.insert(spec.name);
+    return ++pids;
+  }
+  std::optional<int64_t> Adopt(const NodeSpec& spec) override {
+    return running.contains(spec.name) ? std::optional(++pids) : std::nullopt;
+  }
+  void Stop(const std::string& name, StopMode) override { stopped.push_back(name); }
+  bool manages_processes() const override { return true; }
+  int64_t pids = 0;
+};
+
+class PlanTest : public ::testing::Test {
+ protected:
+  PlanTest() { StartMaster(); }
+
+  void StartMaster() {
+    MasterOptions options;
+    options.partitions = kPartitions;
+    options.ps = 2;
+    options.plans.max_ps = 4;
+    options.job.logs = {{kLog, "train", "clicks.tsv", "criteo", 1, protocol::LogPurpose::kTrain}};
+    node_ = std::make_unique<MasterNode>(options, runtime_.runtime(), endpoint_, store_, launcher_,
+                                         probe_, [](int, const std::string&) {});
+    node_->Start();
+    runtime_.Settle();
+  }
+  void Join(uint16_t number) {
+    const PeerId peer(100 + number);
+    const std::string name = "ps-" + std::to_string(number);
+    const auto known = node_->nodes().find(name);
+    const int64_t pid = known == node_->nodes().end() ? 1 : known->second.pid;
+    node_->OnPacket(peer, protocol::EncodePacket(
+                              {}, RequestId(++request_),
+                              protocol::RegisterRequest{Role::kPs, name, "tcp://x:1",
+                                                        uint64_t{1000} + (++process_), pid}));
+    const auto replies = endpoint_.Take<protocol::RegisterReply>();
+    ASSERT_FALSE(replies.empty());
+    const auto reply = replies.back().Body<protocol::RegisterReply>();
+    cluster_ = reply.cluster;
+    incarnations_[number] = reply.incarnation;
+  }
+  void JoinBoth() {
+    Join(0);
+    Join(1);
+    ASSERT_EQ(node_->view().places[0].tenure.value(), 1u);
+  }
+  void Tick() { runtime_.Advance(milliseconds(150)); }
+  uint64_t Plan(const PlanRequest& request) {
+    const auto id = node_->AddPlan(request);
+    EXPECT_TRUE(id) << (id ? "" : id.error().message);
+    Tick();
+    return id ? *id : 0;
+  }
+  const PlanRecord& Record(uint64_t id) {
+    return *std::find_if(node_->plans().begin(), node_->plans().end(),
+                         [id](const PlanRecord& plan) { return plan.id == id; });
+  }
+  size_t Owned(uint16_t number) {
+    const auto index = node_->view().FindNode("ps-" + std::to_string(number));
+    const auto& places = node_->view().places;
+    return static_cast<size_t>(std::count_if(
+        places.begin(), places.end(), [&](const Place& p) { return index && p.node == *index; }));
+  }
+  std::vector<uint16_t> Moving() {
+    std::vector<uint16_t> moving;
+    for (uint16_t p = 0; p < kPartitions; ++p) {
+      if (node_->view().places[p].migration.value() != 0) moving.push_back(p);
+    }
+    return moving;
+  }
+  uint16_t NumberOf(uint16_t index) {
+    return static_cast<uint16_t>(std::stoi(node_->view().nodes[index].name.substr(3)));
+  }
+  MoveReport ReportOf(uint16_t partition, MoveState state) {
+    const Place& place = node_->view().places[partition];
+    MoveReport report;
+    report.partition = PartitionId(partition);
+    report.migration = place.migration;
+    report.tenure = place.tenure;
+    report.state = state;
+    report.applied.Mutable(kLog).Add({0, 10});
+    return report;
+  }
+  void Send(uint16_t number, const MoveReport& report) {
+    node_->OnPacket(PeerId(100 + number), protocol::EncodePacket({cluster_, incarnations_[number]},
+                                                                 RequestId(++request_), report));
+  }
+  // Every target says PREPARED, until nothing moves any more.
+  void FinishMoves() {
+    for (int round = 0; round < 100; ++round) {
+      const auto moving = Moving();
+      if (moving.empty()) break;
+      for (const uint16_t p : moving) {
+        Send(NumberOf(node_->view().places[p].target), ReportOf(p, MoveState::kPrepared));
+      }
+      Tick();
+    }
+  }
+  void Exited(const std::string& name) {
+    launcher_.running.erase(name);
+    node_->OnNodeExit({name, node_->nodes().at(name).pid, "exit 0", 0});
+    Tick();
+  }
+
+  base::FakeRuntime runtime_;
+  FakeEndpoint endpoint_;
+  MemoryStateStore store_;
+  FakeLauncher launcher_;
+  FixedProbe probe_;
+  std::unique_ptr<MasterNode> node_;
+  protocol::ClusterId cluster_;
+  std::map<uint16_t, Incarnation> incarnations_;
+  uint64_t request_ = 0;
+  uint64_t process_ = 0;
+};
+
+TEST_F(PlanTest, ScalingOutStartsServersAndGivesThemTheirShare) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 4, 0, ""});
+  EXPECT_TRUE(launcher_.running.contains("ps-2") && launcher_.running.contains("ps-3"));
+  EXPECT_TRUE(Moving().empty()) << "nothing moves before they are there";
+  Join(2);
+  Join(3);
+  Tick();
+  EXPECT_EQ(Moving().size(), 4u);
+  FinishMoves();
+  for (uint16_t n = 0; n < 4; ++n) EXPECT_EQ(Owned(n), 2u);
+  EXPECT_EQ(Record(id).state, PlanState::kDone);
+  EXPECT_EQ(Record(id).moved, 4u);
+  EXPECT_TRUE(launcher_.stopped.empty());
+}
+
+TEST_F(PlanTest, ACommitRaisesTheTenureInTheSameWriteAndCountsAsAReport) {
+  JoinBoth();
+  Plan({PlanKind::kDrain, 0, 0, "ps-1"});
+  const uint16_t p = Moving().at(0);
+  const auto before = node_->view().places[p];
+  Send(0, ReportOf(p, MoveState::kPrepared));
+  const auto& after = node_->view().places[p];
+  EXPECT_EQ(after.node, before.target);
+  EXPECT_EQ(after.tenure, before.tenure.Next());
+  EXPECT_EQ(after.migration.value(), 0u);
+  const auto state = protocol::DecodeStruct<ClusterState>(*store_.state, "state");
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->view.places[p], after);
+  EXPECT_TRUE(node_->progress().Reported(PartitionId(p))) << "rule G21";
+  EXPECT_TRUE(node_->progress().DurableOf(PartitionId(p)).empty());
+}
+
+TEST_F(PlanTest, OnlyTheMigrationThatStandsIsCommittedAndOnlyForItsTarget) {
+  JoinBoth();
+  Plan({PlanKind::kDrain, 0, 0, "ps-1"});
+  const uint16_t p = Moving().at(0);
+  const auto before = node_->view().places[p];
+  auto late = ReportOf(p, MoveState::kPrepared);
+  late.migration = protocol::MigrationId(late.migration.value() + 1000);
+  Send(0, late);
+  EXPECT_EQ(node_->view().places[p], before) << "another migration";
+  Send(1, ReportOf(p, MoveState::kPrepared));
+  EXPECT_EQ(node_->view().places[p], before) << "not from its target";
+  auto old = ReportOf(p, MoveState::kPrepared);
+  old.tenure = protocol::Tenure(old.tenure.value() - 1);
+  Send(0, old);
+  EXPECT_EQ(node_->view().places[p], before) << "of an older tenure";
+}
+
+TEST_F(PlanTest, LessThanWasCalledDurableIsNeverCommitted) {
+  JoinBoth();
+  Plan({PlanKind::kDrain, 0, 0, "ps-1"});
+  const uint16_t p = Moving().at(0);
+  protocol::PsHeartbeat heartbeat;
+  heartbeat.applied.resize(1);
+  heartbeat.applied[0].Mutable(kLog).Add({0, 20});
+  heartbeat.durable = {{{kLog, 20}}};
+  protocol::PartitionReport claim;
+  claim.partition = PartitionId(p);
+  claim.tenure = node_->view().places[p].tenure;
+  heartbeat.partitions = {claim};
+  node_->OnPacket(PeerId(101), protocol::EncodePacket({cluster_, incarnations_[1]},
+                                                      RequestId(++request_), heartbeat));
+  const uint16_t owner = node_->view().places[p].node;
+  Send(0, ReportOf(p, MoveState::kPrepared));
+  EXPECT_EQ(node_->view().places[p].node, owner);
+  EXPECT_EQ(node_->view().places[p].migration.value(), 0u) << "the source thaws";
+}
+
+TEST_F(PlanTest, AServerThatIsReplacedTakesItsIntentsBack) {
+  JoinBoth();
+  Plan({PlanKind::kDrain, 0, 0, "ps-1"});
+  const auto moving = Moving();
+  ASSERT_FALSE(moving.empty());
+  const auto stale = ReportOf(moving[0], MoveState::kPrepared);
+  const auto ids = node_->view().places[moving[0]].migration;
+  Exited("ps-0");
+  EXPECT_TRUE(Moving().empty());
+  Join(0);
+  Tick();
+  Tick();
+  ASSERT_FALSE(Moving().empty()) << "it goes on with fresh ids";
+  EXPECT_NE(node_->view().places[moving[0]].migration, ids);
+  const auto before = node_->view().places[moving[0]];
+  Send(0, stale);
+  EXPECT_EQ(node_->view().places[moving[0]], before);
+  FinishMoves();
+  EXPECT_EQ(Owned(0), kPartitions);
+}
+
+TEST_F(PlanTest, WhoLeavesEndsWhenItOwnsNothingAndIsNotStartedAgain) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 1, 0, ""});
+  EXPECT_TRUE(launcher_.stopped.empty());
+  FinishMoves();
+  EXPECT_EQ(launcher_.stopped, std::vector<std::string>{"ps-1"});
+  EXPECT_EQ(Record(id).state, PlanState::kRunning);
+  Exited("ps-1");
+  EXPECT_EQ(Record(id).state, PlanState::kDone);
+  EXPECT_FALSE(launcher_.running.contains("ps-1"));
+  EXPECT_FALSE(node_->nodes().contains("ps-1"));
+}
+
+TEST_F(PlanTest, AMigrationReplacesAServerByANewOne) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kMigrate, 0, 0, "ps-0"});
+  ASSERT_TRUE(launcher_.running.contains("ps-2"));
+  Join(2);
+  Tick();
+  FinishMoves();
+  Exited("ps-0");
+  EXPECT_EQ(Owned(2), 4u);
+  EXPECT_EQ(Owned(1), 4u);
+  EXPECT_EQ(Record(id).state, PlanState::kDone);
+  EXPECT_EQ(node_->AddPlan({PlanKind::kMigrate, 0, 0, "ps-0"}).error().code, ErrorCode::kNotFound);
+  // Its number is not used again.
+  Plan({PlanKind::kScale, 3, 0, ""});
+  EXPECT_TRUE(launcher_.running.contains("ps-3"));
+}
+
+TEST_F(PlanTest, ThePlanThatIsDoneAlreadyChangesNothing) {
+  JoinBoth();
+  const auto view = node_->view();
+  const uint64_t id = Plan({PlanKind::kScale, 2, 0, ""});
+  EXPECT_EQ(Record(id).state, PlanState::kDone);
+  EXPECT_EQ(node_->view(), view);
+  // The same one twice, while it runs, is one.
+  const uint64_t first = Plan({PlanKind::kScale, 3, 0, ""});
+  EXPECT_EQ(Plan({PlanKind::kScale, 3, 0, ""}), first);
+}
+
+TEST_F(PlanTest, NonsenseIsRefusedAndChangesNothing) {
+  EXPECT_EQ(node_->AddPlan({PlanKind::kRebalance, 0, 0, ""}).error().code, ErrorCode::kUnavailable);
+  JoinBoth();
+  const auto state = store_.state->bytes();
+  const auto code = [this](const PlanRequest& request) {
+    return node_->AddPlan(request).error().code;
+  };
+  EXPECT_EQ(code({PlanKind::kScale, 0, 0, ""}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code({PlanKind::kScale, 5, 0, ""}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code({PlanKind::kScale, 9, 0, ""}), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code({PlanKind::kMigrate, 0, 0, "ps-9"}), ErrorCode::kNotFound);
+  EXPECT_EQ(code({PlanKind::kDrain, 0, 0, "nobody"}), ErrorCode::kNotFound);
+  EXPECT_EQ(state.data(), store_.state->bytes().data());
+  node_->Stop([](const base::Result<>&) {});
+  EXPECT_EQ(code({PlanKind::kScale, 3, 0, ""}), ErrorCode::kUnavailable);
+}
+
+TEST_F(PlanTest, ACancelledPlanLeavesEveryPartitionWhereItIs) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 3, 0, ""});
+  Join(2);
+  Tick();
+  ASSERT_FALSE(Moving().empty());
+  EXPECT_TRUE(node_->CancelPlan(id));
+  EXPECT_TRUE(Moving().empty());
+  EXPECT_EQ(Record(id).state, PlanState::kCancelled);
+  EXPECT_EQ(launcher_.stopped, std::vector<std::string>{"ps-2"}) << "it has nothing to do";
+  Exited("ps-2");
+  EXPECT_FALSE(launcher_.running.contains("ps-2"));
+  Tick();
+  EXPECT_TRUE(Moving().empty());
+  EXPECT_EQ(node_->CancelPlan(id).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(node_->CancelPlan(77).error().code, ErrorCode::kNotFound);
+}
+
+TEST_F(PlanTest, ARestartedMasterGoesOnWithItsPlan) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 1, 0, ""});
+  ASSERT_FALSE(Moving().empty());
+  Send(0, ReportOf(Moving()[0], MoveState::kPrepared));
+  const size_t owned = Owned(0);
+  StartMaster();
+  EXPECT_EQ(Owned(0), owned);
+  EXPECT_EQ(Record(id).state, PlanState::kRunning);
+  Join(0);  // new processes
+  Join(1);
+  Tick();
+  FinishMoves();
+  EXPECT_EQ(Owned(0), kPartitions);
+  Exited("ps-1");
+  EXPECT_EQ(Record(id).state, PlanState::kDone);
+}
+
+TEST_F(PlanTest, AServerThatComesByItselfGetsItsShare) {
+  JoinBoth();
+  Join(7);
+  Tick();
+  EXPECT_FALSE(Moving().empty());
+  FinishMoves();
+  EXPECT_GE(Owned(7), 2u);
+  EXPECT_EQ(node_->plans().back().request.kind, PlanKind::kJoin);
+  EXPECT_EQ(node_->plans().back().state, PlanState::kDone);
+}
+
+TEST_F(PlanTest, AServerThatNeverComesFailsThePlanAndIsGivenUp) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 3, 0, ""});
+  runtime_.Advance(seconds(61));
+  EXPECT_EQ(Record(id).state, PlanState::kFailed);
+  EXPECT_EQ(Record(id).text, "ps-2 did not join in time: see its log");
+  EXPECT_TRUE(Moving().empty());
+}
+
+TEST_F(PlanTest, AMoveThatFailsIsTriedAgainAndThePlanFailsInTheEnd) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kDrain, 0, 0, "ps-1"});
+  for (int i = 0; i < 100 && !Record(id).ended(); ++i) {
+    ASSERT_FALSE(Moving().empty());
+    auto report = ReportOf(Moving()[0], MoveState::kFailed);
+    report.code = ErrorCode::kResourceExhausted;
+    report.message = "the disk is full";
+    Send(0, report);
+    Tick();
+  }
+  EXPECT_EQ(Record(id).state, PlanState::kFailed);
+  EXPECT_NE(Record(id).text.find("the disk is full"), std::string::npos);
+  EXPECT_TRUE(Moving().empty());
+  EXPECT_EQ(Owned(1), 4u);
+  EXPECT_TRUE(launcher_.stopped.empty()) << "it stays a server";
+}
+
+}  // namespace
+}  // namespace freshet::master
