@@ -12,7 +12,7 @@
 namespace freshet::base {
 
 void StopPoint(std::string_view name) {
-  static const char* const kFile = std::getenv("FRESHET_STOP_FILE");
+  static const char* const kFile = std::getenv("STOP_POINT_FILE");
   if (kFile == nullptr) return;
   const auto wanted = ReadFile(kFile, 256);
   if (!wanted || *wanted != name || unlink(kFile) != 0) return;

@@ -47,7 +47,7 @@ class MoveMatrixTest : public ::testing::Test {
  protected:
   void SetUp() override {
     ASSERT_TRUE(stream::GenerateLog({.records = 40'000}, data_, {}));
-    ASSERT_EQ(::setenv("FRESHET_STOP_FILE", stop_file_.c_str(), 1), 0);
+    ASSERT_EQ(::setenv("STOP_POINT_FILE", stop_file_.c_str(), 1), 0);
     const CommandOutput up = cluster_.Up({{"data", data_},
                                           {"schema", "freshet"},
                                           {"model", "lr"},
@@ -64,7 +64,7 @@ class MoveMatrixTest : public ::testing::Test {
     ASSERT_FALSE(cluster_.AwaitRecords(40'000).is_null());
   }
   void TearDown() override {
-    ::unsetenv("FRESHET_STOP_FILE");
+    ::unsetenv("STOP_POINT_FILE");
     if (!HasFailure()) return;
     for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
       if (entry.path().extension() != ".log" && entry.path().extension() != ".jsonl") continue;
