@@ -41,6 +41,8 @@ class Checkpointer {
   // Calls `done` when everything applied before this call is durable.
   void Flush(std::function<void()> done);
 
+  // Flushes that have not ended.
+  size_t waiting() const { return waiters_.size(); }
   uint64_t images_saved() const { return images_saved_; }
   uint64_t bytes_saved() const { return bytes_saved_; }
 
