@@ -12,7 +12,7 @@ std::string Quantiles(std::vector<int64_t> values) {
   if (values.empty()) return fmt::format("{:>6} {:>6} {:>6}", "-", "-", "-");
   std::sort(values.begin(), values.end());
   const auto at = [&values](size_t percent) {
-    return values[std::min(values.size() - 1, values.size() * percent / 100)];
+    return values[(values.size() * percent + 99) / 100 - 1];  // the nearest rank
   };
   return fmt::format("{:>6} {:>6} {:>6}", at(50), at(99), values.back());
 }
