@@ -251,7 +251,9 @@ size_t ChaosRun::CountInLog(const std::string& node, const std::string& words) c
 bool ChaosRun::FillDisk(const Fault& fault, Moment* since) {
   const size_t failed = CountInLog("ps-0", "checkpoint failed");
   if (auto filled = disk_->Fill(); !filled) return Void(filled.error().message);
-  Wait(fault.hold);
+  Wait(fault.hold / 2);
+  if (fault.kills_too && !Kill("ps-0", since)) return false;
+  Wait(fault.hold / 2);
   disk_->Free();
   *since = Now();
   disk_noticed_ += CountInLog("ps-0", "checkpoint failed") > failed ? 1 : 0;

@@ -69,16 +69,19 @@ std::vector<Fault> DrawPlan(const PlanOptions& options) {
   for (uint32_t i = 0; i < options.kills; ++i) kinds.push_back(Draw(kKills, random));
   for (uint32_t i = 0; i < (options.kills + 7) / 8; ++i) kinds.push_back(Draw(kStops, random));
   for (uint32_t i = 0; i < (options.kills + 39) / 40; ++i) kinds.push_back(FaultKind::kRestart);
-  for (uint32_t i = 0; options.disk && i < (options.kills + 19) / 20; ++i) {
+  for (uint32_t i = 0; options.disk && i < options.kills / 20; ++i) {
     kinds.push_back(FaultKind::kFullDisk);
   }
   for (size_t i = kinds.size(); i > 1; --i) std::swap(kinds[i - 1], kinds[random.Below(i)]);
+  // A store that is young grows, and misses the room at once.
+  if (options.disk) kinds.insert(kinds.begin(), FaultKind::kFullDisk);
   kinds.insert(kinds.end(), options.all_kills, FaultKind::kKillAll);
 
   std::vector<Fault> plan;
   for (const FaultKind kind : kinds) {
     Fault fault;
     fault.kind = kind;
+    fault.kills_too = random.Chance(0.5);
     const bool worker = kind == FaultKind::kKillWorker || kind == FaultKind::kStopWorker;
     fault.number = static_cast<uint32_t>(random.Below(worker ? options.workers : options.ps));
     fault.pause = Between(random, 20, 500);

@@ -28,6 +28,7 @@ struct Fault {
   uint32_t number = 0;              // of the PS or worker
   std::chrono::milliseconds pause;  // before it, with everything in order
   std::chrono::milliseconds hold;   // how long a process is stopped or the disk is full
+  bool kills_too = false;           // ps-0 while its disk is full: it has to start without room
   bool overlaps = false;            // the next fault comes without waiting for this one's end
 };
 
