@@ -310,6 +310,12 @@ Node* MasterNode::FindIncarnation(protocol::Incarnation incarnation) {
   return nullptr;
 }
 
+// The last words of a process may come after its end was seen. They count, but it is not here any more.
+bool MasterNode::Ended(const Node& node) const {
+  return node.launched &&
+         (node.state == "stopped" || node.state == "restarting" || node.state == "starting");
+}
+
 // The node that speaks, if it is the current process of its name; otherwise it is told to go.
 Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
   Node* node = FindIncarnation(envelope.sender);
@@ -318,6 +324,7 @@ Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
                "another process has taken this node's name since");
     return nullptr;
   }
+  if (Ended(*node)) return node;
   HeardFrom(*node, from);
   if (node->state != "running") {
     if (node->state == "lost") events_.Add("node_back", node->name, "heard again");

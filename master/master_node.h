@@ -204,6 +204,7 @@ class MasterNode : public transport::PacketHandler {
                     const protocol::Packet& packet);
   void HeardFrom(Node& node, transport::PeerId from);
   Node* FindIncarnation(protocol::Incarnation incarnation);
+  bool Ended(const Node& node) const;
   Node* Sender(transport::PeerId from, const protocol::Envelope& envelope);
   void OnPsHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
                      const protocol::Packet& packet);

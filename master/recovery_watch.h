@@ -20,18 +20,19 @@ class RecoveryWatch {
   void OnDeath(const std::string& ps, base::Instant now, uint64_t records_done) {
     // One that dies again before it caught up still has to catch up with the first time.
     auto& watch = watches_[ps];
-    if (!watch.died) watch = {now, records_done, std::nullopt, 0};
+    if (!watch.first_died) watch = {now, now, records_done, std::nullopt, 0};
+    if (watch.served) watch.last_died = now;
     watch.served.reset();
   }
   bool Watching(const std::string& ps) const { return watches_.contains(ps); }
   bool empty() const { return watches_.empty(); }
 
-  // All partitions of the PS are served again; milliseconds since it died, the first time.
+  // All partitions of the PS are served again; milliseconds since it died last. Told once.
   std::optional<int64_t> OnServing(const std::string& ps, base::Instant now) {
     const auto it = watches_.find(ps);
     if (it == watches_.end() || it->second.served) return std::nullopt;
     it->second.served = now;
-    return MillisecondsSince(*it->second.died, now);
+    return MillisecondsSince(it->second.last_died, now);
   }
 
   struct CaughtUp {
@@ -53,7 +54,7 @@ class RecoveryWatch {
         ++it;
         continue;
       }
-      out.push_back({it->first, watch.replayed, MillisecondsSince(*watch.died, now)});
+      out.push_back({it->first, watch.replayed, MillisecondsSince(*watch.first_died, now)});
       it = watches_.erase(it);
     }
     return out;
@@ -61,7 +62,8 @@ class RecoveryWatch {
 
  private:
   struct Watch {
-    std::optional<base::Instant> died;
+    std::optional<base::Instant> first_died;
+    base::Instant last_died;
     uint64_t records_before = 0;
     std::optional<base::Instant> served;
     uint64_t replayed = 0;

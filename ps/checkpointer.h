@@ -45,6 +45,8 @@ class Checkpointer {
   void Pause(std::function<void()> idle);
   void Resume();
 
+  // Flushes that have not ended.
+  size_t waiting() const { return waiters_.size(); }
   uint64_t images_saved() const { return images_saved_; }
   uint64_t bytes_saved() const { return bytes_saved_; }
 

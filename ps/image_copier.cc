@@ -43,15 +43,21 @@ BackupReply ImageCopier::Handle(const protocol::BackupRequest& request,
 }
 
 void ImageCopier::Advance(const std::shared_ptr<Round>& round) {
-  if (round->flushing || round->answer.state != BackupState::kRunning) return;
+  if (round->begun || round->answer.state != BackupState::kRunning) return;
+  // On a full disk this may take long, and round after round come meanwhile: one waits for all.
+  if (flushing_) return;
   const auto& cover = round->request.cover;
   // Nothing of a partition that is being loaded is lost by waiting for it; the next request asks again.
   const bool loading = std::any_of(cover.begin(), cover.end(), [this](uint16_t partition) {
     return slots_[partition].state == SlotState::kLoading;
   });
   if (loading) return;
-  round->flushing = true;
-  checkpointer_.Flush([this, round] { CopyNext(round); });
+  flushing_ = true;
+  round->begun = true;
+  checkpointer_.Flush([this, round] {
+    flushing_ = false;
+    round == round_ ? CopyNext(round) : Advance(round_);
+  });
 }
 
 void ImageCopier::CopyNext(const std::shared_ptr<Round>& round) {

@@ -31,7 +31,7 @@ class ImageCopier {
   struct Round {
     protocol::BackupRequest request;
     protocol::Incarnation writer;
-    bool flushing = false;
+    bool begun = false;
     size_t next = 0;  // into request.cover
     protocol::BackupReply answer;
   };
@@ -45,6 +45,7 @@ class ImageCopier {
   base::Runtime runtime_;
   Checkpointer& checkpointer_;
   std::shared_ptr<Round> round_;
+  bool flushing_ = false;  // for round_ or one before it
 };
 
 }  // namespace freshet::ps

@@ -28,6 +28,8 @@ namespace {
 constexpr size_t kMaxCheckpoints = 64;
 // Several partitions move at once, each with one request at a time.
 constexpr size_t kMaxCalls = 256;
+// A server that is to leave goes on storing images as long as one gets through in this time.
+constexpr seconds kDrainPatience{20};
 
 // The newest state that is whole. A damaged image is never served: the partition falls back to the state
 // before it, with the applied set that belongs to that, and the log gives the rest again.
@@ -86,6 +88,7 @@ PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& en
 PsNode::~PsNode() {
   runtime_.timers.Cancel(heartbeat_timer_);
   runtime_.timers.Cancel(register_timer_);
+  runtime_.timers.Cancel(drain_timer_);
 }
 
 void PsNode::Start() {
@@ -288,7 +291,7 @@ void PsNode::OnHeartbeatReply(Result<Packet> packet) {
       Exit(ExitCodeFor(ErrorCode::kConflict), packet.error().message);
     } else if (packet.error().code == ErrorCode::kUnavailable && !draining_) {
       FRESHET_LOG_INFO("{}", packet.error().message);
-      Drain([this] { exit_(0, "the cluster was stopped"); });
+      Drain([this] { Exit(0, "the cluster was stopped"); });
     }
     return;
   }
@@ -332,9 +335,27 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
 
 void PsNode::Drain(std::function<void()> done) {
   draining_ = true;
-  checkpointer_.Flush([this, done = std::move(done)] {
+  auto pending = std::make_shared<std::function<void()>>(std::move(done));
+  const auto leave = [this, pending] {
+    if (*pending == nullptr) return;
+    runtime_.timers.Cancel(drain_timer_);
     Heartbeat();  // the master learns what is durable before we are gone
-    done();
+    std::exchange(*pending, nullptr)();
+  };
+  WatchDrain(checkpointer_.images_saved(), leave);
+  checkpointer_.Flush(leave);
+}
+
+// A disk that is full may stay so; what it did not take is learnt again.
+void PsNode::WatchDrain(uint64_t images_saved, const std::function<void()>& leave) {
+  runtime_.timers.Cancel(drain_timer_);
+  drain_timer_ = runtime_.timers.After(kDrainPatience, [this, images_saved, leave] {
+    if (checkpointer_.images_saved() > images_saved) {
+      return WatchDrain(checkpointer_.images_saved(), leave);
+    }
+    FRESHET_LOG_ERROR("leaving although not everything is durable: no image was stored for {} s",
+                      kDrainPatience.count());
+    leave();
   });
 }
 
@@ -467,7 +488,11 @@ void PsNode::ReplyError(PeerId to, RequestId request, const base::Error& error) 
 void PsNode::Exit(int code, const std::string& why) {
   if (exited_) return;
   exited_ = true;
-  FRESHET_LOG_ERROR("{}", why);
+  if (code == 0) {
+    FRESHET_LOG_INFO("{}", why);
+  } else {
+    FRESHET_LOG_ERROR("{}", why);
+  }
   exit_(code, why);
 }
 

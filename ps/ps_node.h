@@ -49,7 +49,8 @@ class PsNode : public transport::PacketHandler {
 
   void Start();
   void OnPacket(transport::PeerId from, protocol::Packet packet) override;
-  // Stops taking pushes, makes everything durable, then calls `done`.
+  // Stops taking pushes, makes everything durable, then calls `done`; also when the disk does not take
+  // it for long.
   void Drain(std::function<void()> done);
 
   const protocol::View& view() const { return view_; }
@@ -70,6 +71,7 @@ class PsNode : public transport::PacketHandler {
   void HeartbeatSoon();
   void OnHeartbeatReply(base::Result<protocol::Packet> reply);
   protocol::PsHeartbeat BuildHeartbeat() const;
+  void WatchDrain(uint64_t images_saved, const std::function<void()>& leave);
   void OnRequest(transport::PeerId from, const protocol::Envelope& envelope,
                  protocol::Packet& packet);
   void OnData(transport::PeerId from, const protocol::Envelope& envelope,
@@ -109,6 +111,7 @@ class PsNode : public transport::PacketHandler {
   base::Duration heartbeat_interval_ = std::chrono::milliseconds(200);
   base::TimerId heartbeat_timer_;
   base::TimerId register_timer_;
+  base::TimerId drain_timer_;
   transport::CallWindow heartbeat_calls_{rpc_};
   std::deque<std::pair<protocol::PartitionId, protocol::Tenure>> to_load_;
   bool load_running_ = false;

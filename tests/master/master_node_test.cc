@@ -296,6 +296,61 @@ TEST_F(MasterNodeTest, AReportThatCannotBeRightChangesNothing) {
   EXPECT_EQ(node_->progress().DurableFloor(kLog), 0u);
 }
 
+class ChildrenLauncher final : public Launcher {
+ public:
+  base::Result<int64_t> Start(const NodeSpec&) override { return ++pid; }
+  void Stop(const std::string& name, StopMode) override { asked.push_back(name); }
+  bool manages_processes() const override { return true; }
+  int64_t pid = 0;
+  std::vector<std::string> asked;
+};
+
+class MasterWithChildrenTest : public MasterNodeTest {
+ protected:
+  MasterWithChildrenTest() {
+    MasterOptions options;
+    options.partitions = kPartitions;
+    options.job.logs = {{kLog, "train", "clicks.tsv", "criteo", 1, protocol::LogPurpose::kTrain}};
+    node_ = std::make_unique<MasterNode>(
+        options, runtime_.runtime(), endpoint_, store_, children_, probe_,
+        [this](int code, const std::string&) { exit_code_ = code; });
+    node_->Start();
+    runtime_.Settle();
+  }
+  Incarnation RegisterChild(PeerId peer, Role role, const std::string& name) {
+    const int64_t pid = node_->nodes().at(name).pid;
+    Send(peer, Incarnation(),
+         protocol::RegisterRequest{role, name, "tcp://x:1", static_cast<uint64_t>(pid), pid});
+    const auto reply = AnswerTo<protocol::RegisterReply>(peer).Body<protocol::RegisterReply>();
+    cluster_ = reply.cluster;
+    return reply.incarnation;
+  }
+  void Exit(const std::string& name) {
+    node_->OnNodeExit({name, node_->nodes().at(name).pid, "exit 0", 0});
+  }
+
+  ChildrenLauncher children_;
+};
+
+TEST_F(MasterWithChildrenTest, TheLastWordsOfAChildThatHasEndedDoNotKeepAStopFromEnding) {
+  ps_ = RegisterChild(kPs, Role::kPs, "ps-0");
+  worker_ = RegisterChild(kWorker, Role::kWorker, "worker-0");
+  Report({}, 0, CurrentTenure());
+  bool stopped = false;
+  node_->Stop([&](const base::Result<>& outcome) { stopped = outcome.has_value(); });
+  Exit("worker-0");
+  Send(kWorker, worker_, protocol::WorkerHeartbeat());
+  EXPECT_EQ(node_->nodes().at("worker-0").state, "stopped");
+  runtime_.Advance(milliseconds(200));
+  ASSERT_EQ(children_.asked, (std::vector<std::string>{"worker-0", "ps-0"}));
+  Exit("ps-0");
+  Report({0, 10}, 10, CurrentTenure());
+  EXPECT_EQ(node_->nodes().at("ps-0").state, "stopped");
+  EXPECT_EQ(node_->progress().DurableFloor(kLog), 10u) << "what it says counts";
+  runtime_.Advance(milliseconds(200));
+  EXPECT_TRUE(stopped);
+}
+
 TEST_F(MasterNodeTest, StrangersAndGarbageAreAnsweredOrDropped) {
   StartTraining();
   node_->OnPacket(kOther, {});

@@ -149,6 +149,25 @@ TEST_F(ImageCopierTest, ANewRoundEndsTheOneBefore) {
   EXPECT_EQ(Ask(2, {0}).files.size(), 1u);
 }
 
+TEST_F(ImageCopierTest, RoundsThatAFullDiskHoldsUpAreNotFlushedOneByOne) {
+  Learn(0, 10);
+  for (uint64_t round = 1; round <= 100; ++round) {
+    store_.next_write_fails = ErrorCode::kResourceExhausted;
+    EXPECT_EQ(AskToTheEnd(round).state, BackupState::kRunning);
+  }
+  EXPECT_EQ(checkpointer_.waiting(), 1u);
+  store_.next_write_fails.reset();
+  Learn(1, 20);
+  checkpointer_.Start();
+  runtime_.Advance(std::chrono::seconds(11));
+  runtime_.Settle();
+  const BackupReply last = Ask(100);
+  EXPECT_EQ(last.state, BackupState::kEnded);
+  ASSERT_EQ(last.files.size(), 3u);
+  EXPECT_EQ(last.files[1].version, slots_[1].partition->version()) << "flushed for itself";
+  EXPECT_EQ(checkpointer_.waiting(), 0u);
+}
+
 TEST_F(ImageCopierTest, APartitionThatThereIsNotIsRefused) {
   const BackupReply reply = Ask(1, {0, 4});
   EXPECT_EQ(reply.state, BackupState::kFailed);

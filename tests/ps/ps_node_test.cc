@@ -332,6 +332,32 @@ TEST_F(PsNodeTest, ADrainRefusesPushesAndEndsWhenAllIsDurable) {
   EXPECT_EQ(store_.chains[PartitionId(0)].back().header.applied.Of(kLog).Watermark(), 10u);
 }
 
+TEST_F(PsNodeTest, ADrainOnADiskThatStaysFullEndsAllTheSame) {
+  Serve();
+  Push({0, 10}, {0, 1});
+  int done = 0;
+  node_->Drain([&] { ++done; });
+  for (int second = 0; second < 60; ++second) {
+    store_.next_write_fails = ErrorCode::kResourceExhausted;
+    runtime_.Settle();
+    runtime_.Advance(seconds(1));
+    EXPECT_EQ(done, second < 19 ? 0 : 1) << second;
+  }
+}
+
+TEST_F(PsNodeTest, ItLeavesOnceWhenTheClusterIsStopped) {
+  Serve();
+  runtime_.Advance(milliseconds(100));
+  Answer(endpoint_.TakeOne<protocol::PsHeartbeat>(),
+         protocol::ErrorReply{ErrorCode::kUnavailable, "the cluster is being stopped"});
+  runtime_.Settle();
+  ASSERT_EQ(exit_code_, 0);
+  EXPECT_EQ(exit_why_, "the cluster was stopped");
+  endpoint_.sent.clear();
+  Send(9, protocol::PushRequest{kLog, {10, 20}, {0}, {}});
+  EXPECT_TRUE(endpoint_.sent.empty()) << "whoever has left answers nobody";
+}
+
 TEST_F(PsNodeTest, AnAuditIsTheAppliedSetsAndRowsOfOneMoment) {
   Serve();
   const auto row = protocol::AuditRowsOf(kLog, {0, 3}, {1}).front();
