@@ -27,6 +27,7 @@ enum class Mutant : uint8_t {
   kNoCuts,              // G16: leases are not cut where applied sets end
   kNoEmptyPushes,       // G4: partitions without rows are not pushed to
   kLateHello,           // a hello of an ended child displaces the one that runs
+  kDrainAtOnce,         // a server leaves before everything is durable
   kCount
 };
 

@@ -303,8 +303,10 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
 
 void PsNode::Drain(std::function<void()> done) {
   draining_ = true;
+  if (MUTANT(kDrainAtOnce)) return done();
   checkpointer_.Flush([this, done = std::move(done)] {
-    Heartbeat();  // the master learns what is durable before we are gone
+    // The master learns what is durable before we are gone.
+    if (sender_.incarnation.value() != 0) Heartbeat();
     done();
   });
 }
