@@ -100,6 +100,8 @@ void MasterNode::OnPacket(PeerId from, Packet packet) {
     FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
     return;
   }
+  // An error of a stranger is never answered: it would be answered in its turn, without end.
+  if (envelope->type == MessageType::kErrorReply && envelope->cluster != state_.cluster) return;
   const bool stranger = envelope->cluster.value() == 0;
   if (envelope->type == MessageType::kRegisterRequest) {
     return OnRegister(from, *envelope, packet);

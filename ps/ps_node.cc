@@ -319,6 +319,8 @@ void PsNode::OnPacket(PeerId from, Packet packet) {
     return;
   }
   if (from == master_ && rpc_.OnReply(*envelope, packet)) return;
+  // An error is never answered: the other side may not know us either, and would answer in its turn.
+  if (envelope->type == MessageType::kErrorReply) return;
   if (envelope->type == MessageType::kViewReply && from == master_) {
     auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
     if (reply && sender_.incarnation.value() != 0) OnView(reply->view);

@@ -15,6 +15,8 @@ namespace {
 constexpr uint64_t kProgressEvery = 50;  // events
 constexpr uint64_t kRowsEvery = 400;     // events
 constexpr uint64_t kDisksEvery = 4000;   // events
+// A hundred times what a run takes: packets that beget packets.
+constexpr uint64_t kMostEvents = 1'000'000;
 // A call may have to run into its deadline once before the job goes on.
 constexpr Duration kPatience = seconds(180);
 
@@ -62,6 +64,7 @@ class Run {
         if (injector_.stopped() && checker_.IsSettled()) return checker_.CheckEnd();
         if (calm_since_ && scheduler.now() - *calm_since_ > kPatience) return Stuck();
       }
+      if (event > kMostEvents) return "liveness: so many events that packets must beget packets";
       if (event % kRowsEvery == 0) {
         if (auto bad = checker_.CheckRows()) return bad;
       }
