@@ -108,7 +108,7 @@ void PrintRow(const MutantConfig& config, const Row& row, const Catch& caught) {
     by += fmt::format("{}{} {}", by.empty() ? "" : ", ", checker, times);
   }
   const auto& [seed, violation] = *caught.by_seed.begin();
-  fmt::print("| {} | {} | {} | {} | {:.2g} % of {} | {} |\n", row.number, row.name, row.rule,
+  fmt::print("| {} | {} | {} | {} | {:.3g} % of {} | {} |\n", row.number, row.name, row.rule,
              seed - config.from + 1,
              100.0 * static_cast<double>(caught.by_seed.size()) / static_cast<double>(caught.runs),
              caught.runs, by);

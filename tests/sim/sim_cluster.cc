@@ -317,9 +317,8 @@ void SimCluster::Drain(int64_t pid) {
 }
 
 void SimCluster::JoinServer() {
-  uint32_t number = scenario_.ps;
-  while (guests_.contains(fmt::format("ps-{}", number))) ++number;
-  const std::string name = fmt::format("ps-{}", number);
+  // Far from the numbers that a master gives.
+  const std::string name = fmt::format("ps-{}", 100 + guests_.size());
   Log(name + " joins");
   guests_.insert(name);
   Spawn(NodeKind::kPs, name);
@@ -446,6 +445,8 @@ void SimCluster::Calm() {
   network_.HealAll();
   work_.slow_chance = 0;
   disk_faults_ = {};
+  // A damage that is found when the job is over is not learnt again.
+  for (auto& [name, disk] : disks_) disk.damaged.clear();
   for (const auto& [pid, node] : nodes_) node->process.Resume();
 }
 

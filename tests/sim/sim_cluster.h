@@ -81,7 +81,7 @@ class SimCluster {
   void Drain(int64_t pid);
   // A second process of the same name, as an operator may start it while the first one hangs.
   void StartTwin(const std::string& name) { Spawn(NodeKind::kWorker, name); }
-  // One more server, by the next free number; somebody outside keeps it running.
+  // One more server; somebody outside keeps it running.
   void JoinServer();
   // As `freshet down`, then `up`.
   void Stop();

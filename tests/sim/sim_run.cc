@@ -58,9 +58,9 @@ class Run {
     Scheduler& scheduler = cluster_.scheduler();
     while (scheduler.RunNext()) {
       const uint64_t event = scheduler.events();
+      NoteCalm();
       if (event % kProgressEvery == 0) {
         if (auto bad = checker_.CheckProgress()) return bad;
-        NoteCalm();
         if (injector_.stopped() && checker_.IsSettled()) return checker_.CheckEnd();
         if (calm_since_ && scheduler.now() - *calm_since_ > kPatience) return Stuck();
       }
