@@ -281,7 +281,8 @@ void MasterNode::AdvancePhase() {
       return;
     case Phase::kEvaluating:
       // A PS that found its image damaged fell back: the rest is learnt again first.
-      if (progress_->AllReported() && !AllDone()) {
+      if (!progress_->AllReported()) return;
+      if (!AllDone()) {
         phase_ = Phase::kTraining;
       } else if (AllEvaluated()) {
         EnterAuditing();
@@ -329,7 +330,8 @@ void MasterNode::EnterAuditing() {
       phase_ = Phase::kEvaluating;  // asks again
       return;
     }
-    if (result->ok && result->actual < RecordsTotal()) {  // a PS fell back just now
+    // A PS was replaced just now, and may have fallen back.
+    if (!progress_->AllReported() || !AllDone()) {
       phase_ = Phase::kEvaluating;
       return;
     }
