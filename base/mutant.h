@@ -27,7 +27,6 @@ enum class Mutant : uint8_t {
   kNoCuts,              // G16: leases are not cut where applied sets end
   kNoEmptyPushes,       // G4: partitions without rows are not pushed to
   kLateHello,           // a hello of an ended child displaces the one that runs
-  kCount,
   kMoveWithoutSet,         // G1: a migration leaves the applied set behind
   kPreparedBeforeDurable,  // G11: the target says PREPARED before its image is durable
   kUnfreezeAlone,          // G12: the source takes pushes again without a view that says so
@@ -38,6 +37,8 @@ enum class Mutant : uint8_t {
   kViewOnWrongOwnerOnly,   // G17: neither leases nor retries bring the view
   kNoViewOnRetry,          // G17: retries do not bring the view
   kOldPreparedReport,      // G21: the set of an older intent counts as the first report
+  kDrainAtOnce,            // a server leaves before everything is durable
+  kCount
 };
 
 // Set between two runs of the simulator, which is one thread.

@@ -314,7 +314,13 @@ void MasterNode::AdvancePhase() {
       if (!AllDone() && progress_->AllReported()) phase_ = Phase::kTraining;  // a PS fell back
       return;
     case Phase::kEvaluating:
-      if (AllEvaluated()) EnterAuditing();
+      // A PS that found its image damaged fell back: the rest is learnt again first.
+      if (!progress_->AllReported()) return;
+      if (!AllDone()) {
+        phase_ = Phase::kTraining;
+      } else if (AllEvaluated()) {
+        EnterAuditing();
+      }
       return;
     default: return;
   }
@@ -356,6 +362,11 @@ void MasterNode::EnterAuditing() {
     if (!result) {
       FRESHET_LOG_WARN("audit: {}", result.error().message);
       phase_ = Phase::kEvaluating;  // asks again
+      return;
+    }
+    // A PS was replaced just now, and may have fallen back.
+    if (!progress_->AllReported() || !AllDone()) {
+      phase_ = Phase::kEvaluating;
       return;
     }
     final_audit_ = std::move(*result);

@@ -104,6 +104,8 @@ void MasterNode::OnPacket(PeerId from, Packet packet) {
     FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
     return;
   }
+  // An error of a stranger is never answered: it would be answered in its turn, without end.
+  if (envelope->type == MessageType::kErrorReply && envelope->cluster != state_.cluster) return;
   const bool stranger = envelope->cluster.value() == 0;
   if (envelope->type == MessageType::kRegisterRequest) {
     return OnRegister(from, *envelope, packet);
@@ -209,7 +211,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
 void MasterNode::PlanShareOf(const Node& node) {
   const auto& servers = state_.servers;
   const bool known = std::find(servers.begin(), servers.end(), node.name) != servers.end();
-  if (known || !state_.placed) return;
+  if (known || node.launched || plans_.WillLeave(node.name) || !state_.placed) return;
   if (auto added = AddPlan({PlanKind::kJoin, 0, 0, node.name}); !added) {
     FRESHET_LOG_WARN("{} gets no partitions: {}", node.name, added.error().message);
   }

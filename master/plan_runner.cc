@@ -57,6 +57,13 @@ bool PlanRunner::busy() const {
                      [](const PlanRecord& plan) { return !plan.ended(); });
 }
 
+bool PlanRunner::WillLeave(const std::string& name) const {
+  return std::any_of(plans().begin(), plans().end(), [&](const PlanRecord& plan) {
+    return !plan.ended() &&
+           std::find(plan.leaving.begin(), plan.leaving.end(), name) != plan.leaving.end();
+  });
+}
+
 size_t PlanRunner::under_way() const {
   const auto& places = cluster_.state.view.places;
   return static_cast<size_t>(std::count_if(places.begin(), places.end(), [](const Place& place) {

@@ -75,6 +75,8 @@ class PlanRunner {
   void OnServerLost(const std::string& name);
   // A node that shall not be started again when it ends.
   bool Leaves(const std::string& name) const { return leaving_.contains(name); }
+  // A plan that has not ended says that it shall leave.
+  bool WillLeave(const std::string& name) const;
   void OnNodeGone(const std::string& name);
 
   const std::vector<PlanRecord>& plans() const { return cluster_.state.plans; }

@@ -98,31 +98,6 @@ uint32_t OwnerOf(size_t partition, uint32_t ps, size_t partitions) {
 
 std::string ServerName(uint32_t number) { return fmt::format("ps-{}", number); }
 
-// The state of a cluster in which nobody has registered yet.
-void Reshape(ClusterState& state, const RestoreOptions& options, const BackupManifest& manifest) {
-  state.cluster = options.cluster;
-  state.nodes.clear();
-  state.placed = true;
-  // Its end is found again by what the partitions report.
-  state.completed = false;
-  // Which servers and workers there shall be follows from the view and the settings again.
-  state.servers.clear();
-  state.workers.clear();
-  state.plans.clear();
-  state.configured_ps = state.configured_workers = state.next_ps = 0;
-  protocol::View& view = state.view;
-  view.number = view.number.Next();
-  view.nodes.clear();
-  for (uint32_t i = 0; i < options.ps; ++i) view.nodes.push_back({ServerName(i), {}, {}});
-  for (size_t p = 0; p < view.places.size(); ++p) {
-    protocol::Place& place = view.places[p];
-    const protocol::Tenure highest = std::max(place.tenure, manifest.files[p].tenure);
-    place = {};
-    place.node = static_cast<uint16_t>(OwnerOf(p, options.ps, view.places.size()));
-    place.tenure = highest.Next();
-  }
-}
-
 // The servers' number is the only setting that a restore changes.
 std::string WithServers(const std::string& settings, uint32_t ps) {
   const std::string line = fmt::format("ps: {}\n", ps);
@@ -151,7 +126,7 @@ class Restoring {
       if (auto filled = FillServer(number); !filled) return filled;
     }
     if (auto written = WriteSettings(); !written) return written;
-    Reshape(state, options_, manifest_);
+    ReshapeForRestore(state, manifest_, options_);
     auto cell = checkpoint::DurableCell::Open({base::JoinPath(staging_, "master"), "master"});
     if (!cell) return Pass(cell.error());
     const Buffer bytes = protocol::EncodeStruct(state);
@@ -252,6 +227,31 @@ Result<> MoveIntoPlace(const std::string& staging, const std::string& dir) {
 }
 
 }  // namespace
+
+void ReshapeForRestore(ClusterState& state, const BackupManifest& manifest,
+                       const RestoreOptions& options) {
+  state.cluster = options.cluster;
+  state.nodes.clear();
+  state.placed = true;
+  // Its end is found again by what the partitions report.
+  state.completed = false;
+  // Which servers and workers there shall be follows from the view and the settings again.
+  state.servers.clear();
+  state.workers.clear();
+  state.plans.clear();
+  state.configured_ps = state.configured_workers = state.next_ps = 0;
+  protocol::View& view = state.view;
+  view.number = view.number.Next();
+  view.nodes.clear();
+  for (uint32_t i = 0; i < options.ps; ++i) view.nodes.push_back({ServerName(i), {}, {}});
+  for (size_t p = 0; p < view.places.size(); ++p) {
+    protocol::Place& place = view.places[p];
+    const protocol::Tenure highest = std::max(place.tenure, manifest.files[p].tenure);
+    place = {};
+    place.node = static_cast<uint16_t>(OwnerOf(p, options.ps, view.places.size()));
+    place.tenure = highest.Next();
+  }
+}
 
 Result<RestoreReport> RestoreBackup(const RestoreOptions& given) {
   RestoreOptions options = given;

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "master/backup_manifest.h"
+#include "master/cluster_state.h"
 
 namespace freshet::master {
 
@@ -37,6 +38,11 @@ struct RestoreReport {
 // kConflict: something is in the new directory; kCorrupt: damaged, and what. On an error the new
 // directory is as it was.
 base::Result<RestoreReport> RestoreBackup(const RestoreOptions& options);
+
+// The first half of a restore, without files: `state`, as it was in the backup, becomes that of a cluster
+// in which nobody has registered yet, with every partition's new owner.
+void ReshapeForRestore(ClusterState& state, const BackupManifest& manifest,
+                       const RestoreOptions& options);
 
 // `freshet-master restore`, which `freshet restore` is; argv[0] is ignored. The exit code.
 int RunRestore(int argc, const char* const* argv);

@@ -335,11 +335,13 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
 
 void PsNode::Drain(std::function<void()> done) {
   draining_ = true;
+  if (MUTANT(kDrainAtOnce)) return done();
   auto pending = std::make_shared<std::function<void()>>(std::move(done));
   const auto leave = [this, pending] {
     if (*pending == nullptr) return;
     runtime_.timers.Cancel(drain_timer_);
-    Heartbeat();  // the master learns what is durable before we are gone
+    // The master learns what is durable before we are gone.
+    if (sender_.incarnation.value() != 0) Heartbeat();
     std::exchange(*pending, nullptr)();
   };
   WatchDrain(checkpointer_.images_saved(), leave);
@@ -367,6 +369,8 @@ void PsNode::OnPacket(PeerId from, Packet packet) {
     return;
   }
   if (rpc_.OnReply(*envelope, packet)) return;
+  // An error is never answered: the other side may not know us either, and would answer in its turn.
+  if (envelope->type == MessageType::kErrorReply) return;
   if (envelope->type == MessageType::kViewReply && from == master_) {
     auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
     if (reply && sender_.incarnation.value() != 0) OnView(reply->view);

@@ -360,6 +360,9 @@ TEST_F(MasterNodeTest, StrangersAndGarbageAreAnsweredOrDropped) {
   cluster_ = protocol::ClusterId(cluster_.value() + 1);
   Send(kOther, worker_, protocol::WorkerHeartbeat());
   EXPECT_EQ(ErrorTo(kOther), ErrorCode::kConflict);
+  // An error is not answered: two that do not know each other would go on for ever.
+  Send(kOther, Incarnation(), protocol::ErrorReply{ErrorCode::kConflict, "who are you"});
+  EXPECT_TRUE(endpoint_.Take<protocol::ErrorReply>().empty());
   EXPECT_FALSE(exit_code_);
 }
 

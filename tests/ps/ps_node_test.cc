@@ -383,6 +383,10 @@ TEST_F(PsNodeTest, PacketsOfOthersAndGarbageChangeNothing) {
   Send(1, protocol::PushRequest{kLog, {0, 10}, {0}, {}}, {protocol::ClusterId(8), Incarnation(1)});
   EXPECT_EQ(endpoint_.TakeOne<protocol::ErrorReply>().Body<protocol::ErrorReply>().code,
             ErrorCode::kConflict);
+  // An error is not answered: two that do not know each other would go on for ever.
+  Send(2, protocol::ErrorReply{ErrorCode::kConflict, "who are you"},
+       {protocol::ClusterId(8), Incarnation(1)});
+  EXPECT_TRUE(endpoint_.Take<protocol::ErrorReply>().empty());
   node_->OnPacket(kWorker, {});
   node_->OnPacket(kWorker, {{protocol::Buffer::Copy(std::string_view("garbage"))}});
   auto packet = protocol::EncodePacket(kFromWorker, RequestId(2),

@@ -14,8 +14,6 @@ using protocol::PartitionId;
 using protocol::Span;
 using protocol::SpanSet;
 
-namespace {
-
 bool Contains(const SpanSet& set, const SpanSet& part) {
   for (const Span& span : part.spans()) {
     if (set.Compare(span) != protocol::Overlap::kContained) return false;
@@ -23,10 +21,11 @@ bool Contains(const SpanSet& set, const SpanSet& part) {
   return true;
 }
 
-}  // namespace
-
 Checker::Checker(SimCluster& cluster)
     : cluster_(cluster), audit_keys_(cluster.scenario().partitions) {
+  cluster.on_drained = [this](const std::string& name, const ps::PsNode& server) {
+    OnDrained(name, server);
+  };
   for (const SimLog& log : cluster.scenario().logs) {
     if (log.spec.purpose != LogPurpose::kTrain) continue;
     training_.push_back(&log);
@@ -47,11 +46,14 @@ Checker::Checker(SimCluster& cluster)
 
 Violation Checker::CheckProgress() {
   if (late_) return late_;
+  if (cluster_.unexplained_exit())
+    return "I9 others are untouched: " + *cluster_.unexplained_exit();
   if (auto bad = CheckOwners()) return bad;
   const master::MasterNode* master = cluster_.master();
   // A master that has not loaded its state yet has nothing to say.
   if (master == nullptr || master->logs().empty()) return std::nullopt;
-  if (master->phase() == master::Phase::kFailed) return "the job failed: " + master->error();
+  if (master->phase() == master::Phase::kFailed) return "job: failed with " + master->error();
+  if (tables_ != master->view().tables) tables_ = master->view().tables;
   if (auto bad = CheckDone(*master)) return bad;
   return CheckFloor(*master);
 }
@@ -81,6 +83,11 @@ Violation Checker::CheckDone(const master::MasterNode& master) const {
 
 // I5, G18: whatever the master once held for durable everywhere must be in what a restore would give.
 Violation Checker::CheckFloor(const master::MasterNode& master) {
+  // A damaged image takes durability back; the partition has a new tenure since.
+  if (const uint64_t repairs = Repairs(); repairs != repairs_) {
+    repairs_ = repairs;
+    floor_.clear();
+  }
   const protocol::View& view = master.view();
   for (const SimLog* log : training_) {
     protocol::Offset& floor = floor_[log->spec.log];
@@ -101,6 +108,12 @@ Violation Checker::CheckFloor(const master::MasterNode& master) {
   return std::nullopt;
 }
 
+uint64_t Checker::Repairs() const {
+  uint64_t repairs = 0;
+  for (const auto& [name, disk] : cluster_.disks()) repairs += disk.repairs;
+  return repairs;
+}
+
 // I2: one instance serves a partition under one tenure.
 Violation Checker::CheckOwners() const {
   std::map<std::pair<size_t, protocol::Tenure>, std::string> serving;
@@ -108,6 +121,12 @@ Violation Checker::CheckOwners() const {
     const ps::Slots& slots = server.brain->slots();
     for (size_t p = 0; p < slots.size(); ++p) {
       if (!slots[p].serving()) continue;
+      const protocol::View& view = server.brain->view();
+      const protocol::Place& place = view.places[p];
+      if (view.nodes[place.node].name != server.name || place.tenure != slots[p].tenure) {
+        return fmt::format("I2 one owner: {} serves partition {}, by its own view it is another's",
+                           server.name, p);
+      }
       const auto [other, first] = serving.emplace(std::pair(p, slots[p].tenure), server.name);
       if (!first) {
         return fmt::format("I2 one owner: partition {} is served by {} and {} under one tenure", p,
@@ -182,7 +201,7 @@ Violation Checker::CheckEnd() {
   if (auto bad = CheckRows()) return bad;
   const auto& audit = master.final_audit();
   if (!audit || !audit->ok || audit->actual != audit->expected) {
-    return "I1: the master's own audit failed" +
+    return "I1 audit: the master's own audit failed" +
            (audit && !audit->problems.empty() ? ": " + audit->problems.front() : "");
   }
   uint64_t records = 0;
@@ -198,68 +217,6 @@ Violation Checker::CheckEnd() {
   }
   if (auto bad = CheckValidation(master)) return bad;
   return CheckDurable(master);
-}
-
-// G19, I3: what a restore of every partition gives now is the whole log, exactly once.
-Violation Checker::CheckDurable(const master::MasterNode& master) {
-  const protocol::View& view = master.view();
-  ps::RowArena arena({.limit_bytes = 8u << 20});
-  ps::TableSet tables;
-  tables.set_seed(cluster_.scenario().seed);
-  for (const protocol::Table& table : view.tables) (void)tables.Add(table);
-  for (size_t p = 0; p < view.places.size(); ++p) {
-    const PartitionId id(static_cast<uint16_t>(p));
-    const std::string& owner = view.nodes[view.places[p].node].name;
-    const SimDisk& disk = cluster_.disk(owner);
-    const auto images = disk.images.find(id);
-    if (images == disk.images.end()) return fmt::format("I3: {} has no image of {}", owner, p);
-    ps::Partition partition(id, tables, arena);
-    if (auto restored = partition.Restore(images->second); !restored) {
-      return fmt::format("I3: {} cannot restore partition {}: {}", owner, p,
-                         restored.error().message);
-    }
-    if (auto bad = CheckPartition(partition, owner + "'s disk")) return bad;
-    const ps::PsNode* server =
-        cluster_.FindServer(owner, view.nodes[view.places[p].node].incarnation);
-    if (auto bad = CheckSameRows(tables, *server->slots()[p].partition, partition)) return bad;
-    for (const SimLog* log : training_) {
-      const SpanSet whole = {{0, log->end}};
-      if (partition.applied().Of(log->spec.log) == whole) continue;
-      return fmt::format("G19: partition {} on {}'s disk has {} of log {}, not all of {}", p, owner,
-                         partition.applied().Of(log->spec.log).ToString(), log->spec.name,
-                         log->end);
-    }
-  }
-  return std::nullopt;
-}
-
-// A row that only one side has was never learnt: it must be as it began.
-Violation Checker::CheckSameRows(const ps::TableSet& tables, const ps::Partition& live,
-                                 const ps::Partition& restored) const {
-  for (const protocol::Table& table : cluster_.master()->view().tables) {
-    std::map<protocol::Key, std::vector<float>> rows[2];
-    const ps::Partition* sides[2] = {&live, &restored};
-    for (size_t side = 0; side < 2; ++side) {
-      sides[side]->ForEachRow(table.id, [&](protocol::Key key, std::span<const float> weights) {
-        rows[side][key].assign(weights.begin(), weights.end());
-        rows[1 - side].try_emplace(key);
-      });
-    }
-    for (auto& [key, weights] : rows[0]) {
-      for (auto* row : {&weights, &rows[1].at(key)}) {
-        if (!row->empty()) continue;
-        row->resize(table.schema.dim);
-        tables.Find(table.id)->init.Fill(key, row->data());
-      }
-      if (std::memcmp(weights.data(), rows[1].at(key).data(), weights.size() * sizeof(float)) ==
-          0) {
-        continue;
-      }
-      return fmt::format("I3: partition {} table {} row {:#x} is another one on disk",
-                         live.id().value(), table.schema.name, key);
-    }
-  }
-  return std::nullopt;
 }
 
 // A prediction is counted at most once; those of an evaluated log exactly once.
@@ -296,26 +253,11 @@ void Checker::AskForCheckpoint() {
         }
       }
     }
-    master->Checkpoint([this, before = std::move(before)](const base::Result<>& outcome) {
-      if (outcome) OnCheckpointed(before);
-    });
+    master->Checkpoint(
+        [this, before = std::move(before), repairs = Repairs()](const base::Result<>& outcome) {
+          if (outcome && repairs == Repairs()) OnCheckpointed(before);
+        });
   });
-}
-
-void Checker::OnCheckpointed(const std::map<uint16_t, AppliedSets>& before) {
-  ++checkpoints_answered_;
-  const protocol::View& view = cluster_.master()->view();
-  for (const auto& [p, applied] : before) {
-    const std::string& owner = view.nodes[view.places[p].node].name;
-    const auto* newest = cluster_.disk(owner).Newest(PartitionId(p));
-    for (const auto& entry : applied.logs()) {
-      if (newest != nullptr && Contains(newest->applied.Of(entry.log), entry.set)) continue;
-      late_ = fmt::format("checkpoint: partition {} had {} before, but {} has on disk {}", p,
-                          entry.set.ToString(), owner,
-                          newest == nullptr ? "nothing" : newest->applied.Of(entry.log).ToString());
-      return;
-    }
-  }
 }
 
 }  // namespace freshet::sim

@@ -15,6 +15,9 @@ namespace freshet::sim {
 // The first violation ends a run: the invariant, and what was seen.
 using Violation = std::optional<std::string>;
 
+// True if all of `part` is in `set`.
+bool Contains(const protocol::SpanSet& set, const protocol::SpanSet& part);
+
 class Checker {
  public:
   explicit Checker(SimCluster& cluster);
@@ -23,6 +26,8 @@ class Checker {
   Violation CheckProgress();
   // Rows of everything that is served, against its applied sets (G1, I1).
   Violation CheckRows() const;
+  // The same of every image on every disk.
+  Violation CheckDisks() const;
   // What the cluster must be when the job is completed and everything is served again.
   Violation CheckEnd();
   // True once the job is completed and every partition is served by its owner.
@@ -48,6 +53,8 @@ class Checker {
   Violation CheckSameRows(const ps::TableSet& tables, const ps::Partition& live,
                           const ps::Partition& restored) const;
   Violation CheckValidation(const master::MasterNode& master) const;
+  void OnDrained(const std::string& name, const ps::PsNode& server);
+  uint64_t Repairs() const;
   void OnCheckpointed(const std::map<uint16_t, protocol::AppliedSets>& before);
 
   SimCluster& cluster_;
@@ -55,7 +62,9 @@ class Checker {
   std::vector<std::vector<AuditKey>> audit_keys_;  // by partition
   std::map<protocol::LogId, std::vector<uint64_t>> dead_before_;
   std::map<protocol::LogId, protocol::Offset> floor_;  // the highest the master ever told
-  Violation late_;                                     // found by a callback
+  std::vector<protocol::Table> tables_;                // as last seen
+  uint64_t repairs_ = 0;
+  Violation late_;  // found by a callback
   uint64_t checkpoints_answered_ = 0;
 };
 

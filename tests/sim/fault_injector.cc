@@ -10,8 +10,10 @@ using base::Duration;
 
 namespace {
 
+constexpr size_t kMostServers = 5;
+
 bool IsTimed(Fault fault) {
-  return fault >= Fault::kKillWorker && fault != Fault::kDisk && fault != Fault::kCount;
+  return fault >= Fault::kKillWorker && fault != Fault::kDisk && fault != Fault::kCrash;
 }
 
 }  // namespace
@@ -50,6 +52,12 @@ void FaultInjector::Inject(Fault fault) {
     case Fault::kKillAll: return cluster_.KillAll();
     case Fault::kPause: return PauseOne();
     case Fault::kCut: return CutOne();
+    case Fault::kSlow: return SlowOne();
+    case Fault::kRot: return DamageOne();
+    case Fault::kStop: return cluster_.Stop();
+    case Fault::kJoin:
+      if (cluster_.disks().size() < kMostServers) cluster_.JoinServer();
+      return;
     default: return;
   }
 }
@@ -67,10 +75,13 @@ void FaultInjector::DrainOne(NodeKind kind) {
   if (const int64_t pid = PickPid(kind); pid != 0) cluster_.Drain(pid);
 }
 
-void FaultInjector::PauseOne() {
+int64_t FaultInjector::PickAny() {
   constexpr NodeKind kKinds[] = {NodeKind::kMaster, NodeKind::kPs, NodeKind::kWorker};
-  const NodeKind kind = kKinds[random_.Below(3)];
-  const int64_t pid = PickPid(kind);
+  return PickPid(kKinds[random_.Below(3)]);
+}
+
+void FaultInjector::PauseOne() {
+  const int64_t pid = PickAny();
   if (pid == 0) return;
   SimNode* node = cluster_.Find(pid);
   const Duration time = DrawExponential(random_, cluster_.scenario().pause_time);
@@ -78,13 +89,53 @@ void FaultInjector::PauseOne() {
       fmt::format("pause {} pid {} for {} ms", node->process.name(), pid, time.count() / 1000));
   node->process.Pause();
   const bool outside = cluster_.scenario().supervision == Supervision::kOutside;
-  if (kind == NodeKind::kWorker && outside && random_.Chance(0.3)) {
+  if (node->kind == NodeKind::kWorker && outside && random_.Chance(0.3)) {
     cluster_.StartTwin(node->process.name());
   }
   cluster_.scheduler().After(time, [this, pid] {
     SimNode* paused = cluster_.Find(pid);
     if (paused != nullptr) paused->process.Resume();
   });
+}
+
+// As with a neighbour that takes the processor: it runs a little, then waits longer.
+void FaultInjector::SlowOne() {
+  const int64_t pid = PickAny();
+  if (pid == 0) return;
+  const Duration time = DrawExponential(random_, cluster_.scenario().pause_time * 2);
+  cluster_.Log(fmt::format("pid {} is slow for {} ms", pid, time.count() / 1000));
+  SlowTurn(pid, cluster_.scheduler().now() + time);
+}
+
+void FaultInjector::SlowTurn(int64_t pid, Duration until) {
+  SimNode* node = cluster_.Find(pid);
+  if (node == nullptr || stopped_ || cluster_.scheduler().now() > until) return;
+  node->process.Pause();
+  const Duration away = DrawExponential(random_, std::chrono::milliseconds(40));
+  cluster_.scheduler().After(away, [this, pid, until] {
+    SimNode* slow = cluster_.Find(pid);
+    if (slow == nullptr) return;
+    slow->process.Resume();
+    const Duration here = DrawExponential(random_, std::chrono::milliseconds(10));
+    cluster_.scheduler().After(here, [this, pid, until] { SlowTurn(pid, until); });
+  });
+}
+
+void FaultInjector::DamageOne() {
+  std::vector<std::string> names;
+  for (const auto& [name, disk] : cluster_.disks()) {
+    if (!disk.images.empty()) names.push_back(name);
+  }
+  if (names.empty()) return;
+  const std::string& name = names[random_.Below(names.size())];
+  SimDisk& disk = cluster_.disk(name);
+  const auto image =
+      std::next(disk.images.begin(), static_cast<ptrdiff_t>(random_.Below(disk.images.size())));
+  const size_t at = random_.Below(image->second.size());
+  cluster_.Log(
+      fmt::format("image {} of partition {} of {} is damaged", at, image->first.value(), name));
+  const auto [known, first] = disk.damaged.emplace(image->first, at);
+  if (!first) known->second = std::min(known->second, at);
 }
 
 void FaultInjector::CutOne() {

@@ -23,8 +23,12 @@ class FaultInjector {
   void KillOne(NodeKind kind);
   void DrainOne(NodeKind kind);
   void PauseOne();
+  void SlowOne();
+  void SlowTurn(int64_t pid, base::Duration until);
+  void DamageOne();
   void CutOne();
   int64_t PickPid(NodeKind kind);
+  int64_t PickAny();
 
   SimCluster& cluster_;
   base::Random random_;

@@ -2,15 +2,13 @@
 // freshet_sim: runs the simulator over a range of seeds; a failing one is named with how to replay it.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <string>
 
 #include "base/config.h"
 #include "base/log.h"
-#include "tests/sim/sim_run.h"
+#include "tests/sim/seed_runner.h"
 #include "transport/malloc_tuning.h"
-#include "transport/system_clock.h"
 
 namespace freshet::sim {
 namespace {
@@ -18,6 +16,7 @@ namespace {
 struct SimConfig {
   uint64_t seeds = 500;
   uint64_t from = 1;
+  uint32_t jobs = 1;
   std::string faults = "all";
   bool verbose = false;
   bool messages = false;
@@ -27,6 +26,7 @@ struct SimConfig {
   void Declare(base::ConfigFields& fields) {
     fields.Add("seeds", &seeds, {.min = 1}, "how many seeds to run");
     fields.Add("from", &from, "the first seed");
+    fields.Add("jobs", &jobs, {.min = 1, .max = 256}, "so many seeds at a time");
     fields.Add("faults", &faults,
                "faults that may come, separated by commas; a level (none, network, workers, "
                "servers, all) or single ones (loss, kill_ps, ..)");
@@ -37,67 +37,37 @@ struct SimConfig {
   }
 };
 
-struct Totals {
-  uint64_t seeds = 0;
-  uint64_t failures = 0;
-  uint64_t events = 0;
-  uint64_t faults = 0;
-  uint64_t packets = 0;
-  uint64_t disturbed = 0;
-  uint64_t checkpoints = 0;
-  base::Duration virtual_time{};
-  base::Duration slowest{};
-
-  void Add(const RunResult& result) {
-    ++seeds;
-    events += result.events;
-    faults += result.faults;
-    packets += result.network.sent;
-    disturbed +=
-        result.network.lost + result.network.cut + result.network.doubled + result.network.refused;
-    checkpoints += result.checkpoints;
-    virtual_time += result.virtual_time;
-    slowest = std::max(slowest, result.after_faults);
-  }
-};
-
 double Seconds(base::Duration duration) { return static_cast<double>(duration.count()) / 1e6; }
 
-void Report(const SimConfig& config, uint64_t seed, const std::string& violation) {
-  std::printf(
-      "seed %llu: VIOLATION: %s\n  replay: freshet_sim --from %llu --seeds 1 --faults %s "
-      "--verbose\n",
-      static_cast<unsigned long long>(seed), violation.c_str(),
-      static_cast<unsigned long long>(seed), config.faults.c_str());
-  std::fflush(stdout);
-}
-
 int RunAll(const SimConfig& config, const FaultSet& faults) {
-  const Trace trace{config.verbose || config.messages, config.messages};
-  if (!trace.events) base::SetLogLevel(base::LogLevel::kOff);
-  const transport::SystemClock clock;
-  const base::Instant began = clock.Now();
-  Totals totals;
-  for (uint64_t seed = config.from; seed < config.from + config.seeds; ++seed) {
-    const RunResult result = RunSeed(seed, faults, trace);
-    totals.Add(result);
-    std::string violation = result.violation.value_or("");
-    if (violation.empty() && config.twice && RunSeed(seed, faults, trace).digest != result.digest) {
-      violation = "replay: the second run of this seed went another way";
-    }
-    if (violation.empty()) continue;
-    Report(config, seed, violation);
-    if (++totals.failures >= config.max_failures) break;
-  }
-  const double elapsed = std::max(Seconds(clock.Now() - began), 1e-6);
+  SeedRange range;
+  range.from = config.from;
+  range.seeds = config.seeds;
+  range.faults = faults;
+  range.trace = {config.verbose || config.messages, config.messages};
+  // What happens in two runs at a time cannot be read.
+  range.jobs = range.trace.events ? 1 : config.jobs;
+  range.max_failures = config.max_failures;
+  range.twice = config.twice;
+  if (!range.trace.events) base::SetLogLevel(base::LogLevel::kOff);
+  const Totals totals = RunSeeds(range, [&config](uint64_t seed, const std::string& violation) {
+    fmt::print(
+        "seed {}: VIOLATION: {}\n  replay: freshet_sim --from {} --seeds 1 --faults {} "
+        "--verbose\n",
+        seed, violation, seed, config.faults);
+    std::fflush(stdout);
+  });
+  const RunResult& sum = totals.sum;
   fmt::print(
-      "{} seeds, {} violations, {} faults, {} packets ({} lost, doubled or refused), {} "
-      "checkpoints "
-      "by hand, {} events, {:.0f} virtual s, at most {:.1f} s from the last fault to the end; "
-      "{:.1f} s, {:.0f} seeds/s\n",
-      totals.seeds, totals.failures, totals.faults, totals.packets, totals.disturbed,
-      totals.checkpoints, totals.events, Seconds(totals.virtual_time), Seconds(totals.slowest),
-      elapsed, static_cast<double>(totals.seeds) / elapsed);
+      "{} seeds ({} to {}), {} violations, {} faults, {} packets ({} lost, doubled or refused), "
+      "{} checkpoints by hand, {} backups restored, {} events, {:.0f} virtual s, at most {:.1f} s "
+      "from the last fault to the end; {:.1f} s, {:.0f} seeds/s\n",
+      totals.seeds, config.from, config.from + totals.seeds - 1, totals.failures, sum.faults,
+      sum.network.sent,
+      sum.network.lost + sum.network.cut + sum.network.doubled + sum.network.refused,
+      sum.checkpoints, sum.restores, sum.events, Seconds(sum.virtual_time),
+      Seconds(sum.after_faults), totals.elapsed_s,
+      static_cast<double>(totals.seeds) / totals.elapsed_s);
   return totals.failures == 0 ? 0 : 1;
 }
 

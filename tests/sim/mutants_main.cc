@@ -3,14 +3,16 @@
 // without any seed noticing has no test: then the program fails.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
+#include <map>
 #include <string>
 
 #include "base/config.h"
 #include "base/log.h"
 #include "base/mutant.h"
-#include "tests/sim/sim_run.h"
+#include "tests/sim/seed_runner.h"
 
 namespace freshet::sim {
 namespace {
@@ -19,76 +21,115 @@ using base::Mutant;
 
 struct Row {
   Mutant mutant;
+  const char* number;  // in the protocol's evidence; - has none
   const char* name;
   const char* rule;
 };
 
-constexpr std::array<Row, 15> kRows = {{
-    {Mutant::kRowsWithoutSet, "rows_without_set", "G1"},
-    {Mutant::kTwoTransactions, "two_transactions", "G1"},
-    {Mutant::kTrustFinished, "trust_finished", "G14"},
-    {Mutant::kOldIncarnation, "old_incarnation", "G9"},
-    {Mutant::kVolatileFloor, "volatile_floor", "G18"},
-    {Mutant::kApplyOverlap, "apply_overlap", "G5"},
-    {Mutant::kNoCover, "no_cover", "G5"},
-    {Mutant::kAdoptWatermark, "adopt_watermark", "G2"},
-    {Mutant::kSkipUnreported, "skip_unreported", "G15, G18"},
-    {Mutant::kViewsOutOfOrder, "views_out_of_order", "G7"},
-    {Mutant::kRestartKeepsTenure, "restart_keeps_tenure", "G6"},
-    {Mutant::kEndByApplied, "end_by_applied", "G19"},
-    {Mutant::kNoCuts, "no_cuts", "G16"},
-    {Mutant::kNoEmptyPushes, "no_empty_pushes", "G4"},
-    {Mutant::kLateHello, "late_hello", "hello"},
+constexpr std::array<Row, 16> kRows = {{
+    {Mutant::kRowsWithoutSet, "1", "rows_without_set", "G1"},
+    {Mutant::kTwoTransactions, "2", "two_transactions", "G1"},
+    {Mutant::kTrustFinished, "4", "trust_finished", "G14"},
+    {Mutant::kOldIncarnation, "5", "old_incarnation", "G9"},
+    {Mutant::kVolatileFloor, "8", "volatile_floor", "G18"},
+    {Mutant::kApplyOverlap, "10", "apply_overlap", "G5"},
+    {Mutant::kNoCover, "12", "no_cover", "G5"},
+    {Mutant::kAdoptWatermark, "21", "adopt_watermark", "G2"},
+    {Mutant::kSkipUnreported, "22", "skip_unreported", "G15, G18"},
+    {Mutant::kViewsOutOfOrder, "26", "views_out_of_order", "G7"},
+    {Mutant::kRestartKeepsTenure, "27", "restart_keeps_tenure", "G6"},
+    {Mutant::kEndByApplied, "28", "end_by_applied", "G19"},
+    {Mutant::kNoCuts, "29", "no_cuts", "G16"},
+    {Mutant::kNoEmptyPushes, "30", "no_empty_pushes", "G4"},
+    {Mutant::kLateHello, "-", "late_hello", "hello"},
+    {Mutant::kDrainAtOnce, "-", "drain_at_once", "drain"},
 }};
 static_assert(kRows.size() + 1 == static_cast<size_t>(Mutant::kCount));
 
 struct MutantConfig {
-  uint64_t seeds = 2000;
+  uint64_t seeds = 4000;
+  uint64_t sample = 100;
   uint64_t from = 1;
+  uint32_t jobs = 1;
   std::string faults = "all";
   std::string mutant;
-  bool count = false;
   bool verbose = false;
 
   void Declare(base::ConfigFields& fields) {
-    fields.Add("seeds", &seeds, {.min = 1}, "at most so many seeds for each mutant");
+    fields.Add("seeds", &seeds, {.min = 1}, "at most so many seeds until a mutant is caught");
+    fields.Add("sample", &sample, {.min = 1}, "at least so many seeds for each mutant");
     fields.Add("from", &from, "the first seed");
+    fields.Add("jobs", &jobs, {.min = 1, .max = 256}, "so many seeds at a time");
     fields.Add("faults", &faults, "as of freshet_sim");
     fields.Add("mutant", &mutant, "only this one");
-    fields.Add("count", &count, "run all seeds, and say how many caught it");
     fields.Add("verbose", &verbose, "print what happens");
   }
 };
 
-// False: nothing was caught.
-bool Hunt(const MutantConfig& config, const FaultSet& faults, const Row& row) {
-  const Trace trace{config.verbose, false};
+// What caught it: the violation's first word.
+std::string CheckerOf(const std::string& violation) {
+  return violation.substr(0, violation.find_first_of(" :,"));
+}
+
+struct Catch {
+  uint64_t runs = 0;
+  std::map<uint64_t, std::string> by_seed;
+};
+
+Catch Hunt(const MutantConfig& config, const FaultSet& faults, const Row& row) {
+  Catch result;
   base::active_mutant = row.mutant;
-  uint64_t caught = 0;
-  uint64_t run = 0;
-  std::string first;
-  while (run < config.seeds && (caught == 0 || config.count)) {
-    const uint64_t seed = config.from + run++;
-    const RunResult result = RunSeed(seed, faults, trace);
-    if (!result.violation) continue;
-    if (++caught == 1) first = fmt::format("seed {}: {}", seed, *result.violation);
+  while (result.runs < config.seeds && (result.by_seed.empty() || result.runs < config.sample)) {
+    SeedRange range;
+    range.from = config.from + result.runs;
+    range.seeds = std::min(config.sample, config.seeds - result.runs);
+    range.jobs = config.jobs;
+    range.faults = faults;
+    range.trace = {config.verbose, false};
+    result.runs += RunSeeds(range, [&result](uint64_t seed, const std::string& violation) {
+                     result.by_seed.emplace(seed, violation);
+                   }).seeds;
   }
   base::active_mutant = Mutant::kNone;
-  fmt::print("{:<21} {:<9} {:>5} of {:<5} {}\n", row.name, row.rule, caught, run,
-             caught == 0 ? "NOT CAUGHT" : first.substr(0, 150));
+  return result;
+}
+
+void PrintRow(const MutantConfig& config, const Row& row, const Catch& caught) {
+  if (caught.by_seed.empty()) {
+    fmt::print("| {} | {} | {} | NOT CAUGHT in {} | | |\n", row.number, row.name, row.rule,
+               caught.runs);
+    std::fflush(stdout);
+    return;
+  }
+  std::map<std::string, uint64_t> checkers;
+  for (const auto& [seed, violation] : caught.by_seed) ++checkers[CheckerOf(violation)];
+  std::string by;
+  for (const auto& [checker, times] : checkers) {
+    by += fmt::format("{}{} {}", by.empty() ? "" : ", ", checker, times);
+  }
+  const auto& [seed, violation] = *caught.by_seed.begin();
+  fmt::print("| {} | {} | {} | {} | {:.3g} % of {} | {} |\n", row.number, row.name, row.rule,
+             seed - config.from + 1,
+             100.0 * static_cast<double>(caught.by_seed.size()) / static_cast<double>(caught.runs),
+             caught.runs, by);
   std::fflush(stdout);
-  return caught > 0;
+  if (config.verbose) fmt::print("seed {}: {}\n", seed, violation);
 }
 
 int HuntAll(const MutantConfig& config, const FaultSet& faults) {
   if (!config.verbose) base::SetLogLevel(base::LogLevel::kOff);
-  fmt::print("{:<21} {:<9} {:>5}    {:<5} {}\n", "mutant", "rule", "caught", "runs", "first by");
+  fmt::print(
+      "| # | mutant | rule | seeds until caught | runs that catch it | by "
+      "|\n|---|---|---|---|---|---"
+      "|\n");
   bool all = true;
   bool any = false;
   for (const Row& row : kRows) {
     if (!config.mutant.empty() && config.mutant != row.name) continue;
     any = true;
-    all = Hunt(config, faults, row) && all;
+    const Catch caught = Hunt(config, faults, row);
+    PrintRow(config, row, caught);
+    all = all && !caught.by_seed.empty();
   }
   if (!any) {
     std::fprintf(stderr, "freshet_sim_mutants: no mutant is called '%s'\n", config.mutant.c_str());

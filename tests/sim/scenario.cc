@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::array<const char*, kFaults> kNames = {
     "loss",    "duplicate", "delay",       "reorder",  "refuse", "kill_worker", "drain_worker",
-    "kill_ps", "drain_ps",  "kill_master", "kill_all", "pause",  "cut",         "disk"};
+    "kill_ps", "drain_ps",  "kill_master", "kill_all", "pause",  "cut",         "disk",
+    "crash",   "rot",       "slow",        "stop",     "join"};
 
 // The last fault of each level; a level has all before it too.
 struct Level {
@@ -27,7 +28,7 @@ struct Level {
 constexpr std::array<Level, 4> kLevels = {{{"network", Fault::kRefuse},
                                            {"workers", Fault::kDrainWorker},
                                            {"servers", Fault::kDrainPs},
-                                           {"all", Fault::kDisk}}};
+                                           {"all", Fault::kJoin}}};
 
 Duration Between(Random& random, double low_ms, double high_ms) {
   return Duration(static_cast<int64_t>(DrawLogUniform(random, low_ms, high_ms) * 1000));
@@ -81,6 +82,10 @@ Duration DrawInterval(Random& random, Fault fault) {
     case Fault::kDrainPs:
     case Fault::kKillMaster: return Between(random, 400, 8000);
     case Fault::kKillAll: return Between(random, 800, 10'000);
+    case Fault::kStop: return Between(random, 2000, 20'000);
+    case Fault::kRot: return Between(random, 300, 8000);
+    case Fault::kJoin: return Between(random, 1000, 8000);
+    case Fault::kSlow:
     case Fault::kPause:
     case Fault::kCut: return Between(random, 150, 4000);
     default: return Duration(1);  // not timed: only on or off
@@ -139,6 +144,14 @@ NetworkTimes Scenario::CalmNetwork() const {
   return calm;
 }
 
+Scenario Scenario::AfterRestore() const {
+  Scenario after = *this;
+  after.ps = restore_ps;
+  after.faults_end = faults_end / 4;
+  after.backup_interval = base::Duration(0);
+  return after;
+}
+
 std::string Scenario::ToString() const {
   std::string faults;
   for (size_t f = 0; f < kFaults; ++f) {
@@ -176,9 +189,12 @@ Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
     s.disk.write_fails = random.Chance(0.5) ? random.Uniform() * 0.1 : 0;
     s.disk.read_fails = random.Chance(0.3) ? random.Uniform() * 0.05 : 0;
   }
+  if (s.Has(Fault::kCrash)) s.disk.crash = DrawLogUniform(random, 0.001, 0.03);
   s.pause_time = Between(random, 50, 6000);
   s.cut_time = Between(random, 50, 6000);
   s.faults_end = Between(random, 1000, 20'000);
+  if (random.Chance(0.2)) s.backup_interval = Between(random, 300, 5000);
+  s.restore_ps = Range(random, 1, std::min(4u, s.partitions));
   return s;
 }
 

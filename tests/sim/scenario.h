@@ -31,7 +31,12 @@ enum class Fault : uint8_t {
   kKillAll,
   kPause,  // any process, for up to seconds: it is a zombie when it comes back
   kCut,    // links between two nodes, both ways or one way
-  kDisk,   // full, or failing writes
+  kDisk,   // full, or failing writes and reads
+  kCrash,  // a process ends at one of its writes, just before or just after it
+  kRot,    // a stored image is damaged
+  kSlow,   // any process gets a part of its processor only, for seconds
+  kStop,   // the whole cluster is stopped as an operator does it, and started again
+  kJoin,   // one more server joins by itself
   kCount
 };
 constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);
@@ -72,6 +77,10 @@ struct Scenario {
   uint32_t max_differences = 0;
   base::Duration restart_delay{};   // mean
   base::Duration admin_interval{};  // mean time between checkpoints asked for by hand; 0 = none
+  // Mean time between backups; 0 = none. The last one is restored onto so many servers when the job has
+  // ended, and that cluster too must come to the job's end.
+  base::Duration backup_interval{};
+  uint32_t restore_ps = 0;
 
   NetworkTimes network;
   WorkTimes work;
@@ -87,6 +96,8 @@ struct Scenario {
   bool Has(Fault fault) const {
     return fault_interval[static_cast<size_t>(fault)] > base::Duration(0);
   }
+  // Of the cluster that is restored from a backup.
+  Scenario AfterRestore() const;
   std::string ToString() const;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "master/restore.h"
 #include "worker/client/session.h"
 #include "worker/worker_node.h"
 
@@ -23,9 +24,10 @@ constexpr const char* kMasterAddress = "sim://master/";
 
 class SimLauncher final : public master::Launcher {
  public:
-  explicit SimLauncher(SimCluster& cluster) : cluster_(cluster) {}
+  SimLauncher(SimCluster& cluster, const SimProcess& master) : cluster_(cluster), master_(master) {}
 
   base::Result<int64_t> Start(const master::NodeSpec& spec) override {
+    if (!master_.alive()) return base::Fail(base::ErrorCode::kIo, "the master has ended");
     if (cluster_.PidOf(spec.name)) {
       return base::Fail(base::ErrorCode::kConflict, spec.name + " still runs");
     }
@@ -36,6 +38,7 @@ class SimLauncher final : public master::Launcher {
     return cluster_.PidOf(spec.name);
   }
   void Stop(const std::string& name, master::StopMode mode) override {
+    if (!master_.alive()) return;
     std::vector<int64_t> pids;
     for (const auto& [pid, node] : cluster_.nodes_) {
       if (node->process.name() == name) pids.push_back(pid);
@@ -52,6 +55,21 @@ class SimLauncher final : public master::Launcher {
 
  private:
   SimCluster& cluster_;
+  const SimProcess& master_;
+};
+
+// A disk fault may be the end of the process that uses it.
+class DiskUser {
+ public:
+  DiskUser(SimCluster& cluster, SimProcess& process)
+      : access(cluster.chance().Next(), cluster.disk_faults_) {
+    access.die = [&cluster, &process, pid = process.pid()] {
+      process.Doom();
+      cluster.scheduler().After(Duration(0), [&cluster, pid] { cluster.Kill(pid); });
+    };
+  }
+
+  DiskAccess access;
 };
 
 class PsLife final : public SimNode {
@@ -59,19 +77,19 @@ class PsLife final : public SimNode {
   PsLife(SimCluster& cluster, const std::string& name, int64_t pid)
       : SimNode(NodeKind::kPs, cluster.scheduler(), cluster.ProcessOptions(name, pid),
                 cluster.network(), fmt::format("sim://{}/{}", name, pid)),
-        store(cluster.disks_[name], cluster.chance().Next(), cluster.disk_faults_),
+        disk(cluster, process),
+        store(cluster.disks_[name], cluster.vault_, disk.access),
         brain(Options(cluster.scenario(), name, pid, endpoint.address()), process.runtime(),
               endpoint, store, [&cluster, pid](int code, const std::string& why) {
                 cluster.OnExit(pid, code, why);
               }) {
     endpoint.SetHandler(brain);
-    store.die = [&cluster, pid] {
-      cluster.scheduler().After(Duration(0), [&cluster, pid] { cluster.Kill(pid); });
-    };
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+  uint64_t disk_failures() const override { return disk.access.failures(); }
 
+  DiskUser disk;
   SimImageStore store;
   ps::PsNode brain;
 
@@ -101,6 +119,9 @@ class WorkerLife final : public SimNode {
     session.on_exit = [&cluster, pid](int code, const std::string& why) {
       cluster.OnExit(pid, code, why);
     };
+    session.on_leave = [this, &cluster, pid] {
+      brain.Drain([&cluster, pid] { cluster.OnExit(pid, 0, "the cluster was stopped"); });
+    };
     endpoint.SetHandler(session);
   }
   void Start() override { brain.Start(); }
@@ -128,8 +149,9 @@ class MasterLife final : public SimNode {
   MasterLife(SimCluster& cluster, int64_t pid)
       : SimNode(NodeKind::kMaster, cluster.scheduler(), cluster.ProcessOptions(kMasterName, pid),
                 cluster.network(), kMasterAddress),
-        store(cluster.master_cell_, cluster.chance().Next(), cluster.disk_faults_),
-        launcher(cluster),
+        disk(cluster, process),
+        store(cluster.master_cell_, disk.access),
+        launcher(cluster, process),
         brain(
             cluster.MasterSettings(), process.runtime(), endpoint, store, launcher, cluster.logs_,
             [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
@@ -142,7 +164,9 @@ class MasterLife final : public SimNode {
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { done(); }
+  uint64_t disk_failures() const override { return disk.access.failures(); }
 
+  DiskUser disk;
   SimStateStore store;
   SimLauncher launcher;
   master::MasterNode brain;
@@ -161,6 +185,18 @@ SimCluster::SimCluster(const Scenario& scenario, const Trace& trace)
 }
 
 SimCluster::~SimCluster() { nodes_.clear(); }
+
+void SimCluster::Restore(const SimVault& vault, const SimVault::Backup& backup) {
+  auto state = protocol::DecodeStruct<master::ClusterState>(backup.state, "the backup's state");
+  CHECK(state.has_value());
+  master::ReshapeForRestore(*state, backup.manifest,
+                            {.ps = scenario_.ps, .cluster = protocol::ClusterId(chance_.Next())});
+  for (const protocol::BackupFile& file : backup.manifest.files) {
+    const uint16_t owner = state->view.places[file.partition.value()].node;
+    disks_[state->view.nodes[owner].name].images[file.partition] = vault.File(backup, file.name);
+  }
+  master_cell_ = protocol::EncodeStruct(*state);
+}
 
 void SimCluster::Start() {
   Spawn(NodeKind::kMaster, kMasterName);
@@ -195,6 +231,7 @@ master::MasterOptions SimCluster::MasterSettings() {
   options.node_timeout = scenario_.node_timeout;
   // How often a process may die is the seed's business.
   options.max_quick_restarts = 16;
+  options.drain_timeout = seconds(12);
   return options;
 }
 
@@ -205,6 +242,7 @@ SimProcess::Options SimCluster::ProcessOptions(const std::string& name, int64_t 
 int64_t SimCluster::Spawn(NodeKind kind, const std::string& name) {
   const int64_t pid = ++last_pid_;
   starting_[pid] = {kind, name};
+  ++started_[name];
   scheduler_.After(milliseconds(1) + DrawExponential(chance_, milliseconds(30)),
                    [this, pid] { Launch(pid); });
   return pid;
@@ -235,10 +273,25 @@ std::optional<int64_t> SimCluster::PidOf(const std::string& name) const {
 }
 
 void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
+  const SimNode* node = Find(pid);
+  if (node != nullptr && !node->process.alive()) return;  // it has ended before it could
   Log(fmt::format("pid {} leaves with code {}: {}", pid, code, why));
+  if (node != nullptr) CheckExit(*node, code, why);
   // The brain is on the stack; its process still lives for a moment.
   scheduler_.After(Duration(static_cast<int64_t>(chance_.Below(5000))),
                    [this, pid, code] { End(pid, fmt::format("exit {}", code), code); });
+}
+
+// I9: a process gives up only because of its own disk, or for another process of its name.
+void SimCluster::CheckExit(const SimNode& node, int code, const std::string& why) {
+  const std::string& name = node.process.name();
+  if (code == 0 && node.kind == NodeKind::kPs && on_drained) {
+    on_drained(name, static_cast<const PsLife&>(node).brain);
+  }
+  const bool explained =
+      code == 0 || node.disk_failures() > 0 || started_[name] > 1 || was_stopped_;
+  if (explained || unexplained_exit_) return;
+  unexplained_exit_ = fmt::format("{} exits with code {}: {}", name, code, why);
 }
 
 void SimCluster::Kill(int64_t pid) { End(pid, "signal 9", 137); }
@@ -263,6 +316,44 @@ void SimCluster::Drain(int64_t pid) {
   scheduler_.After(seconds(8), [this, pid] { Kill(pid); });
 }
 
+void SimCluster::JoinServer() {
+  // Far from the numbers that a master gives.
+  const std::string name = fmt::format("ps-{}", 100 + guests_.size());
+  Log(name + " joins");
+  guests_.insert(name);
+  Spawn(NodeKind::kPs, name);
+}
+
+void SimCluster::Stop() {
+  SimNode* node = master_node();
+  if (node == nullptr) return;
+  Log("stop the cluster");
+  node->process.Post(Duration(0), [this, brain = master(), pid = node->process.pid()] {
+    brain->Stop([this, pid](const base::Result<>& outcome) {
+      Log(outcome ? "stopped" : "stopped late: " + outcome.error().message);
+      was_stopped_ = true;
+      OnExit(pid, 0, "stopped");
+    });
+  });
+}
+
+void SimCluster::StartBackup() {
+  SimNode* node = master_node();
+  if (node == nullptr) return;
+  auto writer =
+      std::make_shared<SimBackupWriter>(vault_, fmt::format("backup-{}", ++backups_started_));
+  node->process.Post(Duration(0), [this, brain = master(), writer] {
+    const auto started = brain->StartBackup(writer);
+    Log(started ? "backup to " + writer->dir() : "no backup: " + started.error().message);
+  });
+}
+
+// Children of the master are started again by the master.
+bool SimCluster::IsKeptFromOutside(const Starting& what) const {
+  return scenario_.supervision == Supervision::kOutside || what.kind == NodeKind::kMaster ||
+         guests_.contains(what.name);
+}
+
 void SimCluster::End(int64_t pid, const std::string& how, int code) {
   const auto starting = starting_.extract(pid);
   if (!starting.empty()) return AfterEnd(starting.mapped(), pid, how, code);
@@ -275,15 +366,18 @@ void SimCluster::End(int64_t pid, const std::string& how, int code) {
 }
 
 void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code) {
-  const bool outside = scenario_.supervision == Supervision::kOutside;
   if (scenario_.supervision == Supervision::kLauncher && what.kind == NodeKind::kMaster) {
     // Its children end with it.
     std::vector<int64_t> pids;
-    for (const auto& [child, node] : nodes_) pids.push_back(child);
-    for (const auto& [child, node] : starting_) pids.push_back(child);
+    for (const auto& [child, node] : nodes_) {
+      if (!guests_.contains(node->process.name())) pids.push_back(child);
+    }
+    for (const auto& [child, starting] : starting_) {
+      if (!guests_.contains(starting.name)) pids.push_back(child);
+    }
     for (const int64_t child : pids) End(child, "signal 9", 137);
   }
-  if (outside || what.kind == NodeKind::kMaster) {
+  if (IsKeptFromOutside(what)) {
     scheduler_.After(DrawExponential(chance_, scenario_.restart_delay), [this, what] {
       if (!PidOf(what.name)) Spawn(what.kind, what.name);
     });
@@ -299,7 +393,7 @@ void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& 
 
 SimNode* SimCluster::master_node() const {
   for (const auto& [pid, node] : nodes_) {
-    if (node->kind == NodeKind::kMaster) return node.get();
+    if (node->kind == NodeKind::kMaster && node->process.alive()) return node.get();
   }
   return nullptr;
 }
@@ -312,7 +406,7 @@ master::MasterNode* SimCluster::master() const {
 std::vector<SimCluster::Server> SimCluster::Servers() const {
   std::vector<Server> servers;
   for (const auto& [pid, node] : nodes_) {
-    if (node->kind != NodeKind::kPs) continue;
+    if (node->kind != NodeKind::kPs || !node->process.alive()) continue;
     servers.push_back({node->process.name(), &static_cast<const PsLife*>(node.get())->brain});
   }
   return servers;
@@ -329,7 +423,7 @@ const ps::PsNode* SimCluster::FindServer(const std::string& name,
 std::vector<int64_t> SimCluster::Pids(NodeKind kind) const {
   std::vector<int64_t> pids;
   for (const auto& [pid, node] : nodes_) {
-    if (node->kind == kind) pids.push_back(pid);
+    if (node->kind == kind && node->process.alive()) pids.push_back(pid);
   }
   return pids;
 }
@@ -351,6 +445,8 @@ void SimCluster::Calm() {
   network_.HealAll();
   work_.slow_chance = 0;
   disk_faults_ = {};
+  // A damage that is found when the job is over is not learnt again.
+  for (auto& [name, disk] : disks_) disk.damaged.clear();
   for (const auto& [pid, node] : nodes_) node->process.Resume();
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,8 @@ class SimNode {
   virtual void Start() = 0;
   // As SIGTERM asks it; `done` when it has left.
   virtual void Drain(std::function<void()> done) = 0;
+  // Failures of its disk that it was told of.
+  virtual uint64_t disk_failures() const { return 0; }
 
   const NodeKind kind;
   SimProcess process;
@@ -47,7 +50,14 @@ class SimCluster {
   SimCluster(const Scenario& scenario, const Trace& trace);
   ~SimCluster();
 
+  // Before Start: every disk is as the backup says, shared out among the scenario's servers.
+  void Restore(const SimVault& vault, const SimVault::Backup& backup);
   void Start();
+
+  // Called when a server has left as it was asked to.
+  std::function<void(const std::string& name, const ps::PsNode&)> on_drained;
+  // A process that ended by itself without a reason (I9).
+  const std::optional<std::string>& unexplained_exit() const { return unexplained_exit_; }
 
   // The brains that are alive; null when the master is down.
   master::MasterNode* master() const;
@@ -59,7 +69,9 @@ class SimCluster {
   std::vector<Server> Servers() const;
   // The live process that is this incarnation of a PS.
   const ps::PsNode* FindServer(const std::string& name, protocol::Incarnation incarnation) const;
-  const SimDisk& disk(const std::string& name) { return disks_[name]; }
+  SimDisk& disk(const std::string& name) { return disks_[name]; }
+  const std::map<std::string, SimDisk>& disks() const { return disks_; }
+  const SimVault& vault() const { return vault_; }
 
   std::vector<int64_t> Pids(NodeKind kind) const;
   SimNode* Find(int64_t pid) const;
@@ -69,6 +81,11 @@ class SimCluster {
   void Drain(int64_t pid);
   // A second process of the same name, as an operator may start it while the first one hangs.
   void StartTwin(const std::string& name) { Spawn(NodeKind::kWorker, name); }
+  // One more server; somebody outside keeps it running.
+  void JoinServer();
+  // As `freshet down`, then `up`.
+  void Stop();
+  void StartBackup();
   // No more faults: everything works and nobody is paused from now on.
   void Calm();
 
@@ -81,6 +98,7 @@ class SimCluster {
   void Log(const std::string& text) const { trace_.Event(scheduler_, text); }
 
  private:
+  friend class DiskUser;
   friend class SimLauncher;
   friend class MasterLife;
   friend class PsLife;
@@ -92,6 +110,8 @@ class SimCluster {
   };
 
   int64_t Spawn(NodeKind kind, const std::string& name);
+  void CheckExit(const SimNode& node, int code, const std::string& why);
+  bool IsKeptFromOutside(const Starting& what) const;
   void Launch(int64_t pid);
   // Of the live process of that name, also of one that is still starting.
   std::optional<int64_t> PidOf(const std::string& name) const;
@@ -111,11 +131,17 @@ class SimCluster {
   DiskFaults disk_faults_;
   SimLogs logs_;
   std::map<std::string, SimDisk> disks_;
+  SimVault vault_;
+  uint64_t backups_started_ = 0;
   SimStateStore::Cell master_cell_;
   int64_t last_pid_ = 100;
   std::map<int64_t, Starting> starting_;
   std::map<int64_t, std::unique_ptr<SimNode>> nodes_;
   bool unnamed_workers_ = false;
+  std::set<std::string> guests_;        // joined by themselves
+  std::map<std::string, int> started_;  // processes by name
+  bool was_stopped_ = false;            // who was not there to hear of it has to go later
+  std::optional<std::string> unexplained_exit_;
 };
 
 }  // namespace freshet::sim

@@ -155,6 +155,7 @@ void SimEndpoint::Disconnect(PeerId peer) {
 Result<> SimEndpoint::Send(PeerId peer, Packet packet) {
   const auto found = peers_.find(peer);
   if (found == peers_.end()) return Fail(ErrorCode::kUnreachable, "no such peer");
+  if (!process_.alive()) return {};
   return network_.Transmit(found->second.connection, found->second.direction, packet);
 }
 

@@ -36,6 +36,14 @@ struct NetworkCounts {
   uint64_t doubled = 0;
   uint64_t refused = 0;
   uint64_t cut = 0;
+
+  void Add(const NetworkCounts& other) {
+    sent += other.sent;
+    lost += other.lost;
+    doubled += other.doubled;
+    refused += other.refused;
+    cut += other.cut;
+  }
 };
 
 class SimEndpoint;

@@ -16,18 +16,21 @@ SimProcess::SimProcess(Scheduler& scheduler, Options options)
       chance_(base::Mix64(options_.seed ^ 0x5EED)),
       clock_(scheduler, Duration(static_cast<int64_t>(chance_.Below(uint64_t{1} << 40)))) {}
 
-SimProcess::~SimProcess() {
+SimProcess::~SimProcess() { Doom(); }
+
+void SimProcess::Doom() {
   life_->alive = false;
   life_->waiting.clear();
 }
 
 void SimProcess::Post(Duration delay, Scheduler::Task task) {
   scheduler_.After(delay, [life = life_, task = std::move(task)]() mutable {
-    if (life->alive) RunOrWait(*life, std::move(task));
+    RunOrWait(*life, std::move(task));
   });
 }
 
 void SimProcess::RunOrWait(Life& life, Scheduler::Task task) {
+  if (!life.alive) return;
   if (life.paused || !life.waiting.empty()) {
     life.waiting.push_back(std::move(task));
   } else {

@@ -43,6 +43,9 @@ class SimProcess {
   void Pause() { life_->paused = true; }
   void Resume();
   bool paused() const { return life_->paused; }
+  // It ends within this event: nothing that it still does has an effect.
+  void Doom();
+  bool alive() const { return life_->alive; }
   const std::string& name() const { return options_.name; }
   int64_t pid() const { return options_.pid; }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/sim_run.h"
 
+#include <algorithm>
+
 #include "tests/sim/fault_injector.h"
 
 namespace freshet::sim {
@@ -12,6 +14,9 @@ namespace {
 
 constexpr uint64_t kProgressEvery = 50;  // events
 constexpr uint64_t kRowsEvery = 400;     // events
+constexpr uint64_t kDisksEvery = 4000;   // events
+// A hundred times what a run takes: packets that beget packets.
+constexpr uint64_t kMostEvents = 1'000'000;
 // A call may have to run into its deadline once before the job goes on.
 constexpr Duration kPatience = seconds(180);
 
@@ -20,11 +25,23 @@ class Run {
   Run(const Scenario& scenario, const Trace& trace)
       : scenario_(scenario), cluster_(scenario, trace), checker_(cluster_), injector_(cluster_) {}
 
+  // The last backup that was complete.
+  const SimVault::Backup* backup() const {
+    const auto& finished = cluster_.vault().finished;
+    return finished.empty() ? nullptr : &finished.back();
+  }
+  const SimVault& vault() const { return cluster_.vault(); }
+  void Restore(const SimVault& vault, const SimVault::Backup& backup) {
+    cluster_.Log(fmt::format("a new cluster from {}", backup.image_dir));
+    cluster_.Restore(vault, backup);
+  }
+
   RunResult Execute() {
     cluster_.Log(scenario_.ToString());
     cluster_.Start();
     injector_.Start();
-    if (scenario_.admin_interval > Duration(0)) AskForCheckpoints();
+    Repeat(scenario_.admin_interval, [this] { checker_.AskForCheckpoint(); });
+    Repeat(scenario_.backup_interval, [this] { cluster_.StartBackup(); });
     result_.violation = UntilTheEnd();
     result_.events = cluster_.scheduler().events();
     result_.digest = cluster_.scheduler().digest();
@@ -41,14 +58,18 @@ class Run {
     Scheduler& scheduler = cluster_.scheduler();
     while (scheduler.RunNext()) {
       const uint64_t event = scheduler.events();
+      NoteCalm();
       if (event % kProgressEvery == 0) {
         if (auto bad = checker_.CheckProgress()) return bad;
-        NoteCalm();
         if (injector_.stopped() && checker_.IsSettled()) return checker_.CheckEnd();
         if (calm_since_ && scheduler.now() - *calm_since_ > kPatience) return Stuck();
       }
+      if (event > kMostEvents) return "liveness: so many events that packets must beget packets";
       if (event % kRowsEvery == 0) {
         if (auto bad = checker_.CheckRows()) return bad;
+      }
+      if (event % kDisksEvery == 0) {
+        if (auto bad = checker_.CheckDisks()) return bad;
       }
     }
     return "liveness: nothing is left to do";
@@ -79,11 +100,13 @@ class Run {
     return text;
   }
 
-  void AskForCheckpoints() {
-    const Duration wait = DrawExponential(cluster_.chance(), scenario_.admin_interval);
-    cluster_.scheduler().After(wait, [this] {
-      checker_.AskForCheckpoint();
-      if (!injector_.stopped()) AskForCheckpoints();
+  // As an operator would, as long as there are faults.
+  void Repeat(Duration mean, std::function<void()> action) {
+    if (mean == Duration(0)) return;
+    const Duration wait = DrawExponential(cluster_.chance(), mean);
+    cluster_.scheduler().After(wait, [this, mean, action = std::move(action)]() mutable {
+      action();
+      if (!injector_.stopped()) Repeat(mean, std::move(action));
     });
   }
 
@@ -97,9 +120,30 @@ class Run {
 
 }  // namespace
 
+void RunResult::Add(const RunResult& other) {
+  events += other.events;
+  digest = base::Mix64(digest ^ other.digest);
+  faults += other.faults;
+  checkpoints += other.checkpoints;
+  restores += other.restores;
+  network.Add(other.network);
+  virtual_time += other.virtual_time;
+  after_faults = std::max(after_faults, other.after_faults);
+}
+
 RunResult RunSeed(uint64_t seed, const FaultSet& faults, const Trace& trace) {
   const Scenario scenario = DrawScenario(seed, faults);
-  return Run(scenario, trace).Execute();
+  Run run(scenario, trace);
+  RunResult result = run.Execute();
+  if (result.violation || run.backup() == nullptr) return result;
+  const Scenario again = scenario.AfterRestore();
+  Run restored(again, trace);
+  restored.Restore(run.vault(), *run.backup());
+  const RunResult second = restored.Execute();
+  result.Add(second);
+  ++result.restores;
+  if (second.violation) result.violation = *second.violation + " (restored from a backup)";
+  return result;
 }
 
 }  // namespace freshet::sim

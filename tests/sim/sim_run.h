@@ -14,9 +14,13 @@ struct RunResult {
   uint64_t digest = 0;
   uint64_t faults = 0;
   uint64_t checkpoints = 0;
+  uint64_t restores = 0;
   NetworkCounts network;
   base::Duration virtual_time{};
   base::Duration after_faults{};  // from the last fault to the end
+
+  // Sums, and the longest time; the violation stays as it is.
+  void Add(const RunResult& other);
 };
 
 RunResult RunSeed(uint64_t seed, const FaultSet& faults, const Trace& trace);
