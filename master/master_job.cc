@@ -113,10 +113,7 @@ std::optional<protocol::Lease> MasterNode::GrantLease(const LeaseBook::Holder& h
     if ((log.spec.purpose == LogPurpose::kTrain) != training || !log.probed) continue;
     const auto& done = training ? progress_->Done(id) : evaluation_.Counted(id);
     auto gap = leases_->FindGap({id, log.end, &done, LeaseRecords(log, worker)});
-    if (!gap) continue;
-    const uint64_t batch = options_.job.batch_size;
-    const protocol::Offset aligned = gap->end / batch * batch;
-    if (gap->end != log.end && aligned > gap->begin) gap->end = aligned;
+    if (!gap || !CutToBatches(log, *gap)) continue;
     auto cuts =
         training && !MUTANT(kNoCuts) ? progress_->Edges(id, *gap) : std::vector<protocol::Offset>();
     return leases_->Grant(holder, id, *gap, std::move(cuts));
@@ -266,13 +263,16 @@ void MasterNode::AdvancePhase() {
       const bool probed = std::all_of(logs_.begin(), logs_.end(),
                                       [](const auto& entry) { return entry.second.probed; });
       if (!probed || !state_.placed || !progress_->AllReported()) return;
+      if (auto whole = CheckReplayable(); !whole) {
+        return Fail(whole.error().message, whole.error().code);
+      }
       phase_ = Phase::kTraining;
       training_began_ = runtime_.clock.Now();
       events_.Add("training_started", "", fmt::format("{} records", RecordsTotal()));
       return;
     }
     case Phase::kTraining:
-      if (progress_->AllReported() && AllDone()) EnterFinishing();
+      if (progress_->AllReported() && AllDone() && !Follows()) EnterFinishing();
       return;
     case Phase::kFinishing:
       // Rule G19: the stream has ended when everything is durable, not when it is applied.

@@ -65,6 +65,7 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
 
 MasterNode::~MasterNode() {
   runtime_.timers.Cancel(tick_timer_);
+  runtime_.timers.Cancel(probe_timer_);
   for (auto& [name, timer] : restart_timers_) runtime_.timers.Cancel(timer);
 }
 

@@ -18,6 +18,7 @@
 #include "master/event_log.h"
 #include "master/launcher.h"
 #include "master/lease_book.h"
+#include "master/log_tail.h"
 #include "master/progress_book.h"
 #include "master/recovery_watch.h"
 #include "master/validation_book.h"
@@ -31,7 +32,8 @@ namespace freshet::master {
 class LogProbe {
  public:
   virtual ~LogProbe() = default;
-  // First offset that is not durable in the log yet.
+  // First offset that is not durable in the log yet. Asked again and again of a log that is followed;
+  // an error then ends the job.
   virtual base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec& log) = 0;
 };
 
@@ -46,6 +48,8 @@ struct MasterOptions {
   // A lease should cover about this much work.
   base::Duration lease_target = std::chrono::seconds(40);
   uint64_t max_lease_records = 50'000'000;
+  // How long the newest records of a log that grows wait for more when they do not fill a batch.
+  base::Duration linger = std::chrono::seconds(1);
   uint64_t validation_window_records = 100'000;
   uint32_t max_quick_restarts = 10;
   // A node of the launcher that says nothing for this long is killed and started again.
@@ -98,6 +102,7 @@ struct LogState {
   protocol::LogSpec spec;
   protocol::Offset end = 0;
   bool probed = false;
+  LogTail tail;
 };
 
 class MasterNode : public transport::PacketHandler {
@@ -149,13 +154,14 @@ class MasterNode : public transport::PacketHandler {
   // that overlapped with what was there.
   uint64_t ReplayedRecords() const;
   uint64_t Conflicts() const;
+  // Everything there is is learnt, but more may come.
+  bool WaitsForRecords() const;
 
  private:
   // start, end and the nodes' processes (master_members.cc)
   base::Result<> LoadState();
   base::Result<> CheckSameJob() const;
   void RecallNodes();
-  void ProbeLogs();
   void StartNodes();
   bool AdoptNode(const std::string& name);
   NodeSpec SpecOf(const std::string& name) const;
@@ -204,6 +210,14 @@ class MasterNode : public transport::PacketHandler {
                   const std::string& message) {
     Reply(to, request, protocol::ErrorReply{code, message});
   }
+
+  // logs (master_logs.cc)
+  void ProbeLogs(std::vector<protocol::LogSpec> specs);
+  void TakeEnd(LogState& log, protocol::Offset end);
+  void FollowLogs();
+  bool Follows() const;
+  base::Result<> CheckReplayable() const;
+  bool CutToBatches(LogState& log, protocol::Span& gap);
 
   // job (master_job.cc)
   void OnLeaseRequest(transport::PeerId from, const protocol::Envelope& envelope,
@@ -255,6 +269,7 @@ class MasterNode : public transport::PacketHandler {
   base::Instant training_began_;
   base::Instant training_ended_;
   base::TimerId tick_timer_;
+  base::TimerId probe_timer_;
   std::map<std::string, base::TimerId> restart_timers_;
   base::Instant sampled_;
   uint64_t sampled_records_ = 0;

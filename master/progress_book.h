@@ -34,6 +34,8 @@ class ProgressBook {
   const protocol::SpanSet& Done(protocol::LogId log) const;
   // Lowest durable watermark of any partition; 0 while any report is missing.
   protocol::Offset DurableFloor(protocol::LogId log) const;
+  // First offset that no partition reported has, nor any after it.
+  protocol::Offset Highest(protocol::LogId log) const;
   // Edges of all reported sets strictly inside `within`, ascending, each once.
   std::vector<protocol::Offset> Edges(protocol::LogId log, protocol::Span within) const;
 
