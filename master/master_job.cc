@@ -80,7 +80,7 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
   EndLeasesOf(*node);
   if (phase_ == Phase::kCompleted) {
     reply.answer = protocol::LeaseAnswer::kComplete;
-  } else if (request->wants_more) {
+  } else if (request->wants_more && !node->excluded) {
     if (auto lease = GrantLease(holder, *node)) {
       reply.answer = protocol::LeaseAnswer::kLease;
       reply.lease = std::move(*lease);

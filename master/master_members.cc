@@ -237,7 +237,8 @@ void MasterNode::CheckNodes() {
   const base::Instant now = runtime_.clock.Now();
   for (auto& [name, node] : nodes_) {
     const base::Duration silence = now - node.last_heard;
-    const bool expected = node.state == "running" || node.state == "adopted";
+    const bool expected =
+        node.state == "running" || node.state == "adopted" || node.state == "excluded";
     if (expected && silence >= options_.node_timeout) MissNode(node, silence);
     KillIfHung(node, silence);
   }

@@ -76,10 +76,12 @@ std::string PhaseName(Phase phase);
 struct Node {
   protocol::Role role = protocol::Role::kPs;
   std::string name;
-  std::string state = "starting";  // starting, adopted, running, lost, restarting, stopped
-  bool launched = false;           // by the launcher; it is started again when it ends
-  bool awaited = false;            // known from before this master started, not heard yet
+  // starting, adopted, running, excluded, lost, restarting, stopped
+  std::string state = "starting";
+  bool launched = false;  // by the launcher; it is started again when it ends
+  bool awaited = false;   // known from before this master started, not heard yet
   bool kill_asked = false;
+  bool excluded = false;  // a guest that cannot do the job; it gets no more leases
   protocol::Incarnation incarnation;
   uint64_t process = 0;
   int64_t pid = 0;
@@ -198,6 +200,7 @@ class MasterNode : public transport::PacketHandler {
   void TakeReports(const protocol::PsHeartbeat& heartbeat, const Node* node);
   void OnWorkerHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
                          const protocol::Packet& packet);
+  void OnFatal(Node& node, const std::string& why);
   void ReplyHeartbeat(const Node& node, protocol::RequestId request, protocol::ViewNumber known);
   void OnDeclareTables(transport::PeerId from, const protocol::Envelope& envelope,
                        const protocol::Packet& packet);

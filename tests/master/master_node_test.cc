@@ -186,5 +186,53 @@ TEST_F(MasterNodeTest, StrangersAndGarbageAreAnsweredOrDropped) {
   EXPECT_FALSE(exit_code_);
 }
 
+TEST_F(MasterNodeTest, AGuestThatCannotDoTheJobIsExcludedAndTheOthersGoOn) {
+  StartTraining();
+  const Incarnation guest = Register(kOther, Role::kWorker, "guest", 5);
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.fatal = "no such file: clicks.tsv";
+  Send(kOther, guest, heartbeat);
+  Send(kOther, guest, heartbeat);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  EXPECT_EQ(node_->nodes().at("guest").state, "excluded");
+  const auto events = node_->events().Since(0, 100);
+  EXPECT_EQ(std::count_if(events.begin(), events.end(),
+                          [](const Event& event) { return event.kind == "worker_excluded"; }),
+            1);
+  Send(kOther, guest, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_EQ(AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().answer,
+            LeaseAnswer::kWait);
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kLease);
+  // Started again with what it lacked, it is one like any other.
+  const Incarnation again = Register(kOther, Role::kWorker, "guest", 6);
+  Report({}, 0, CurrentTenure());
+  Send(kOther, again, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_EQ(AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().answer,
+            LeaseAnswer::kLease);
+}
+
+TEST_F(MasterNodeTest, TheJobFailsWhenNoWorkerIsLeftThatCouldDoIt) {
+  StartTraining();
+  const Incarnation guest = Register(kOther, Role::kWorker, "guest", 5);
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.fatal = "no such file: clicks.tsv";
+  Send(kOther, guest, heartbeat);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  Send(kWorker, worker_, heartbeat);
+  EXPECT_EQ(node_->phase(), Phase::kFailed);
+  EXPECT_EQ(node_->error(), "worker-0: no such file: clicks.tsv");
+}
+
+TEST_F(MasterNodeTest, WhatFailsDuringAStopDoesNotKeepItFromEnding) {
+  StartTraining();
+  bool stopped = false;
+  node_->Stop([&](const base::Result<>&) { stopped = true; });
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.fatal = "the disk is gone";
+  Send(kWorker, worker_, heartbeat);
+  runtime_.Advance(seconds(5));
+  EXPECT_TRUE(stopped);
+}
+
 }  // namespace
 }  // namespace freshet::master
