@@ -78,6 +78,7 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
     TrustFinished(*leases_, holder, progress_.get());
   }
   EndLeasesOf(*node);
+  node->leasing.claim.reset();
   if (phase_ == Phase::kCompleted) {
     reply.answer = protocol::LeaseAnswer::kComplete;
   } else if (request->wants_more && !node->excluded) {

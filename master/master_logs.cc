@@ -35,6 +35,7 @@ void MasterNode::ProbeLogs(std::vector<protocol::LogSpec> specs) {
                         end.error().code);
           TakeEnd(logs_[log], *end);
         }
+        for (auto& [name, node] : nodes_) AdoptClaim(node);
         FollowLogs();
       });
 }
@@ -90,6 +91,34 @@ bool MasterNode::CutToBatches(LogState& log, protocol::Span& gap) {
   }
   if (log.spec.follow && aligned >= log.tail.Settled(runtime_.clock.Now())) gap.end = aligned;
   return !gap.empty();
+}
+
+void MasterNode::TakeClaim(Node& node, const protocol::WorkerHeartbeat& heartbeat) {
+  LeaseTalk& talk = node.leasing;
+  talk.claim.reset();
+  if (!heartbeat.lease || leases_->Holds(node.incarnation)) return;
+  if (heartbeat.lease->id.value() >> 32 >= state_.boot) return;
+  talk.claim = heartbeat.lease;
+  talk.claim->cuts.clear();
+  AdoptClaim(node);
+}
+
+// A lease of the master before stands if its holder says so, once it is known how far its log goes.
+void MasterNode::AdoptClaim(Node& node) {
+  std::optional<protocol::Lease>& claim = node.leasing.claim;
+  if (!claim) return;
+  const auto log = logs_.find(claim->log);
+  if (log != logs_.end() && !log->second.probed) return;
+  const protocol::Lease lease = *std::exchange(claim, std::nullopt);
+  const bool sound = log != logs_.end() && !lease.span.empty() &&
+                     lease.span.end <= log->second.end &&
+                     lease.span.size() <= options_.max_lease_records;
+  if (sound && leases_->Adopt({node.incarnation, 0}, lease)) return;
+  // It is said again with every heartbeat.
+  if (std::exchange(node.leasing.refused, lease.id) == lease.id) return;
+  FRESHET_LOG_WARN("{} says that it holds [{}, {}) of log {}: {}; not taken over", node.name,
+                   lease.span.begin, lease.span.end, lease.log.value(),
+                   sound ? "somebody else holds a part of it" : "there is no such span");
 }
 
 }  // namespace freshet::master

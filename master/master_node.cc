@@ -184,6 +184,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     KeepCounts(node);
     node.worker = {};
     node.ps = {};
+    node.leasing = {};
     node.excluded = false;
     node.incarnation = state_.last_incarnation = state_.last_incarnation.Next();
     std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
@@ -334,10 +335,7 @@ void MasterNode::OnWorkerHeartbeat(PeerId from, const Envelope& envelope, const 
     const bool trains = log->second.spec.purpose == protocol::LogPurpose::kTrain;
     (trains ? training_ : evaluation_).Add(chunk);
   }
-  const bool unknown_lease = heartbeat->lease && !leases_->Holds(envelope.sender);
-  if (unknown_lease && heartbeat->lease->id.value() >> 32 < state_.boot) {
-    leases_->Adopt({envelope.sender, 0}, *heartbeat->lease);
-  }
+  TakeClaim(*node, *heartbeat);
   if (!heartbeat->fatal.empty()) OnFatal(*node, heartbeat->fatal);
   ReplyHeartbeat(*node, envelope.request, heartbeat->view);
 }

@@ -72,6 +72,12 @@ enum class Phase : uint8_t {
 };
 std::string PhaseName(Phase phase);
 
+// What a worker's process and the master say of leases.
+struct LeaseTalk {
+  std::optional<protocol::Lease> claim;  // of the master before; not yet judged
+  protocol::LeaseId refused;             // the last claim that was
+};
+
 // A PS or worker as the master sees it.
 struct Node {
   protocol::Role role = protocol::Role::kPs;
@@ -94,6 +100,7 @@ struct Node {
   base::Instant last_heard;
   protocol::PsStats ps;
   protocol::WorkerStats worker;
+  LeaseTalk leasing;
   double rows_per_sec = 0;
   double records_per_sec = 0;
   uint64_t sampled_units = 0;
@@ -221,6 +228,8 @@ class MasterNode : public transport::PacketHandler {
   bool Follows() const;
   base::Result<> CheckReplayable() const;
   bool CutToBatches(LogState& log, protocol::Span& gap);
+  void TakeClaim(Node& node, const protocol::WorkerHeartbeat& heartbeat);
+  void AdoptClaim(Node& node);
 
   // job (master_job.cc)
   void OnLeaseRequest(transport::PeerId from, const protocol::Envelope& envelope,

@@ -73,11 +73,15 @@ class MasterNodeTest : public ::testing::Test {
   }
   // Also in place of one that was killed.
   void StartMaster() {
+    BeginMaster();
+    runtime_.Settle();
+  }
+  // It has not looked at its logs yet.
+  void BeginMaster() {
     node_ = std::make_unique<MasterNode>(
         options_, runtime_.runtime(), endpoint_, store_, launcher_, probe_,
         [this](int code, const std::string&) { exit_code_ = code; });
     node_->Start();
-    runtime_.Settle();
   }
 
   template <class Message>

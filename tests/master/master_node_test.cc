@@ -234,5 +234,46 @@ TEST_F(MasterNodeTest, WhatFailsDuringAStopDoesNotKeepItFromEnding) {
   EXPECT_TRUE(stopped);
 }
 
+TEST_F(MasterNodeTest, ALeaseOfTheMasterBeforeIsTakenOverOnlyIfThereIsSuchASpan) {
+  StartTraining();
+  const protocol::Lease before = AskForLease(1).lease;
+  StartMaster();
+  const auto next_of_the_other = [this](const protocol::Lease& claimed) {
+    ps_ = Register(kPs, Role::kPs, "ps-0", 1);
+    worker_ = Register(kWorker, Role::kWorker, "worker-0", 2);
+    Report({}, 0, CurrentTenure());
+    protocol::WorkerHeartbeat heartbeat;
+    heartbeat.lease = claimed;
+    Send(kWorker, worker_, heartbeat);
+    Send(kWorker, worker_, heartbeat);
+    const Incarnation other = Register(kOther, Role::kWorker, "other", 3);
+    Send(kOther, other, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+    return AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().lease.span;
+  };
+  EXPECT_EQ(next_of_the_other(before).begin, before.span.end);
+  for (const auto& [log, span] : std::vector<std::pair<LogId, Span>>{
+           {kLog, {0, kRecords + 1}}, {kLog, {0, ~0ull}}, {kLog, {50, 50}}, {LogId(7), {0, 50}}}) {
+    StartMaster();
+    EXPECT_EQ(next_of_the_other({before.id, log, span, {}}).begin, 0u) << span.end;
+  }
+}
+
+TEST_F(MasterNodeTest, ALeaseThatIsNamedBeforeTheLogsAreKnownIsTakenOverWhenTheyAre) {
+  StartTraining();
+  const protocol::Lease before = AskForLease(1).lease;
+  BeginMaster();
+  ps_ = Register(kPs, Role::kPs, "ps-0", 1);
+  Report({}, 0, CurrentTenure());
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.lease = before;
+  Send(kWorker, worker_, heartbeat);
+  runtime_.Settle();
+  Report({}, 0, CurrentTenure());
+  const Incarnation other = Register(kOther, Role::kWorker, "other", 3);
+  Send(kOther, other, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_EQ(AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().lease.span.begin,
+            before.span.end);
+}
+
 }  // namespace
 }  // namespace freshet::master
