@@ -63,7 +63,10 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
     return ReplyError(from, envelope.request, request.error().code, request.error().message);
   }
   const LeaseBook::Holder holder{envelope.sender, request->sequence};
-  if (leases_->HasLater(holder)) return;
+  LeaseTalk& talk = node->leasing;
+  if (request->sequence < talk.sequence) return;  // an old repetition
+  const bool repeated = request->sequence == talk.sequence;
+  talk.sequence = request->sequence;
   protocol::LeaseReply reply;
   reply.sequence = request->sequence;
   reply.answer = protocol::LeaseAnswer::kWait;
@@ -77,11 +80,14 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
   if (MUTANT(kTrustFinished) && request->how == protocol::LeaseEnd::kFinished) {
     TrustFinished(*leases_, holder, progress_.get());
   }
-  EndLeasesOf(*node);
-  node->leasing.claim.reset();
+  if (!repeated) {
+    EndLeasesOf(*node);
+    talk.claim.reset();
+  }
   if (phase_ == Phase::kCompleted) {
     reply.answer = protocol::LeaseAnswer::kComplete;
-  } else if (request->wants_more && !node->excluded) {
+  } else if (request->wants_more && !repeated && !node->excluded) {
+    // Whoever was told to wait asks anew: a lease for a request that is over would be nobody's.
     if (auto lease = GrantLease(holder, *node)) {
       reply.answer = protocol::LeaseAnswer::kLease;
       reply.lease = std::move(*lease);

@@ -74,6 +74,7 @@ std::string PhaseName(Phase phase);
 
 // What a worker's process and the master say of leases.
 struct LeaseTalk {
+  uint64_t sequence = 0;                 // of its newest request
   std::optional<protocol::Lease> claim;  // of the master before; not yet judged
   protocol::LeaseId refused;             // the last claim that was
 };

@@ -275,5 +275,29 @@ TEST_F(MasterNodeTest, ALeaseThatIsNamedBeforeTheLogsAreKnownIsTakenOverWhenThey
             before.span.end);
 }
 
+TEST_F(MasterNodeTest, AnOldRepetitionOfALeaseRequestGetsAndEndsNothing) {
+  StartTraining();
+  ps_ = Register(kPs, Role::kPs, "ps-0", 99);
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kWait);
+  Report({}, 0, CurrentTenure());
+  // There is something to lease by now, but whoever was told to wait asks anew.
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kWait);
+  const auto granted = AskForLease(2);
+  ASSERT_EQ(granted.answer, LeaseAnswer::kLease);
+  endpoint_.sent.clear();
+  Send(kWorker, worker_, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_TRUE(endpoint_.Take<protocol::LeaseReply>().empty());
+  EXPECT_EQ(AskForLease(2).lease, granted.lease);
+  // Nor when the lease is over.
+  Send(kWorker, worker_,
+       protocol::LeaseRequest{3, granted.lease.id, protocol::LeaseEnd::kFinished, false});
+  endpoint_.sent.clear();
+  Report({}, 0, CurrentTenure());
+  Report({}, 0, CurrentTenure());
+  Send(kWorker, worker_, protocol::LeaseRequest{2, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_TRUE(endpoint_.Take<protocol::LeaseReply>().empty());
+  EXPECT_EQ(AskForLease(4).lease.span.begin, 0u) << "it was given to nobody";
+}
+
 }  // namespace
 }  // namespace freshet::master
