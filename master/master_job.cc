@@ -287,8 +287,9 @@ void MasterNode::AdvancePhase() {
       if (!AllDone() && progress_->AllReported()) phase_ = Phase::kTraining;  // a PS fell back
       return;
     case Phase::kEvaluating:
-      if (AllEvaluated()) EnterAuditing();
+      if (progress_->AllReported() && !BackToTraining() && AllEvaluated()) EnterAuditing();
       return;
+    case Phase::kCompleted: BackToTraining(); return;
     default: return;
   }
 }
@@ -322,12 +323,27 @@ void MasterNode::EnterEvaluating() {
   AdvancePhase();
 }
 
+// A server that came back from older images than it had lacks records: they are gaps, and what was found
+// out about the model is void.
+bool MasterNode::BackToTraining() {
+  if (!progress_->AllReported() || AllDone()) return false;
+  phase_ = Phase::kTraining;
+  state_.completed = false;
+  final_audit_.reset();
+  evaluation_ = ValidationBook(options_.validation_window_records);
+  events_.Add("training_resumed", "",
+              fmt::format("a server lost records after the end: {} of {} are done", RecordsDone(),
+                          RecordsTotal()));
+  return true;
+}
+
 void MasterNode::EnterAuditing() {
   phase_ = Phase::kAuditing;
   Audit([this](Result<AuditResult> result) {
     if (phase_ != Phase::kAuditing) return;
-    if (!result) {
-      FRESHET_LOG_WARN("audit: {}", result.error().message);
+    const bool whole = result && progress_->AllReported() && AllDone();
+    if (!whole) {
+      if (!result) FRESHET_LOG_WARN("audit: {}", result.error().message);
       phase_ = Phase::kEvaluating;  // asks again
       return;
     }

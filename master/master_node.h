@@ -249,6 +249,7 @@ class MasterNode : public transport::PacketHandler {
   void AwaitPredictions();
   void EnterEvaluating();
   void EnterAuditing();
+  bool BackToTraining();
   void Complete();
   void EndLeasesOf(const Node& node);
   template <class Request, class Response>

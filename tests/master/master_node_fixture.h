@@ -138,6 +138,17 @@ class MasterNodeTest : public ::testing::Test {
     }
   }
 
+  // Answers the audit at the job's end as if nothing had been learnt.
+  void AnswerAudit() {
+    for (const auto& ask : endpoint_.Take<protocol::AuditRequest>()) {
+      protocol::AuditReply reply;
+      for (uint16_t p = 0; p < kPartitions; ++p) {
+        reply.partitions.push_back({PartitionId(p), CurrentTenure(), {}, {}, {}});
+      }
+      node_->OnPacket(kPs, protocol::EncodePacket({cluster_, ps_}, ask.envelope.request, reply));
+    }
+  }
+
   base::FakeRuntime runtime_;
   FakeEndpoint endpoint_;
   MemoryStateStore store_;

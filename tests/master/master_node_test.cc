@@ -299,5 +299,91 @@ TEST_F(MasterNodeTest, AnOldRepetitionOfALeaseRequestGetsAndEndsNothing) {
   EXPECT_EQ(AskForLease(4).lease.span.begin, 0u) << "it was given to nobody";
 }
 
+class EvaluatedJobTest : public MasterNodeTest {
+ protected:
+  static constexpr LogId kEval{1};
+  static constexpr uint64_t kAllDone = kRecords;
+  EvaluatedJobTest() : MasterNodeTest(Evaluating()) {}
+  static MasterOptions Evaluating() {
+    MasterOptions options = Options();
+    options.job.logs.push_back(
+        {kEval, "eval", "later.tsv", "criteo", 1, protocol::LogPurpose::kEvaluate});
+    return options;
+  }
+  void Train() {
+    Report({0, kRecords}, kRecords, CurrentTenure());
+    AnswerCheckpoint();
+    runtime_.Advance(milliseconds(100));
+  }
+  void Evaluate(Span span) {
+    protocol::ValidationHistogram predictions;
+    for (uint64_t i = 0; i < span.size(); ++i) predictions.Add(0.5f, 1.0f);
+    auto delta = predictions.ToDelta();
+    protocol::WorkerHeartbeat heartbeat;
+    heartbeat.validation.push_back(
+        {kEval, {span}, delta.buckets, delta.positive, delta.negative, delta.loss_sum});
+    Send(kWorker, worker_, heartbeat);
+  }
+  // The server comes back with only that much.
+  void FallBack(protocol::Offset end) {
+    ps_ = Register(kPs, Role::kPs, "ps-0", ++process_);
+    Report({0, end}, end, CurrentTenure());
+    runtime_.Advance(milliseconds(200));
+  }
+
+ private:
+  uint64_t process_ = 1000;
+};
+
+TEST_F(EvaluatedJobTest, WhatAServerLosesWhileTheModelIsEvaluatedIsLearntAgain) {
+  StartTraining();
+  Train();
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  Evaluate({0, 40});
+  FallBack(70);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  EXPECT_EQ(node_->evaluation().records(), 0u) << "that was another model";
+  const protocol::Lease lease = AskForLease(1).lease;
+  EXPECT_EQ(lease.log, kLog);
+  EXPECT_EQ(lease.span.begin, 70u);
+  Send(kWorker, worker_, protocol::LeaseRequest{2, lease.id, protocol::LeaseEnd::kFinished, false});
+  Train();
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  Evaluate({0, kRecords});
+  runtime_.Advance(milliseconds(100));
+  EXPECT_EQ(node_->phase(), Phase::kAuditing);
+  EXPECT_EQ(node_->evaluation().records(), kRecords);
+}
+
+TEST_F(EvaluatedJobTest, AServerThatComesBackWithEverythingChangesNothing) {
+  StartTraining();
+  Train();
+  Evaluate({0, 40});
+  FallBack(kRecords);
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  EXPECT_EQ(node_->evaluation().records(), 40u);
+}
+
+TEST_F(EvaluatedJobTest, AJobDoesNotCompleteNorStayCompleteWithFewerRecords) {
+  StartTraining();
+  Train();
+  Evaluate({0, kRecords});
+  runtime_.Advance(milliseconds(100));
+  ASSERT_EQ(node_->phase(), Phase::kAuditing);
+  // The audit's answer is of a server that has lost a part meanwhile.
+  Register(kPs, Role::kPs, "ps-0", 99);
+  AnswerAudit();
+  runtime_.Advance(milliseconds(500));
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  FallBack(kRecords);
+  EXPECT_EQ(node_->phase(), Phase::kAuditing);
+  AnswerAudit();
+  EXPECT_EQ(node_->phase(), Phase::kCompleted);
+  FallBack(50);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  EXPECT_FALSE(node_->final_audit());
+  EXPECT_EQ(AskForLease(1).lease.span.begin, 50u);
+}
+
 }  // namespace
 }  // namespace freshet::master
