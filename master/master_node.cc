@@ -111,7 +111,7 @@ void MasterNode::OnPacket(PeerId from, Packet packet) {
     return ReplyError(from, envelope->request, ErrorCode::kConflict,
                       "this master leads another cluster than the sender's");
   }
-  if (rpc_.OnReply(*envelope, packet)) return;
+  if (rpc_.OnReply(from, *envelope, packet)) return;
   switch (envelope->type) {
     case MessageType::kPsHeartbeat: return OnPsHeartbeat(from, *envelope, packet);
     case MessageType::kWorkerHeartbeat: return OnWorkerHeartbeat(from, *envelope, packet);

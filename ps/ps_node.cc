@@ -316,7 +316,7 @@ void PsNode::OnPacket(PeerId from, Packet packet) {
     FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
     return;
   }
-  if (from == master_ && rpc_.OnReply(*envelope, packet)) return;
+  if (from == master_ && rpc_.OnReply(from, *envelope, packet)) return;
   if (envelope->type == MessageType::kViewReply && from == master_) {
     auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
     if (reply && sender_.incarnation.value() != 0) OnView(reply->view);
