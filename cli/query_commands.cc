@@ -14,11 +14,12 @@ constexpr std::chrono::milliseconds kLongDeadline{130'000};
 
 std::string StatusText(const Json& status) {
   const Json& job = At(status, "job");
-  std::string out =
-      fmt::format("job {}: {}, {:.0f} of {:.0f} records, {:.0f} records/s, auc {}, log loss {}\n\n",
-                  TextAt(job, "name"), TextAt(job, "phase"), NumberAt(job, "records_done"),
-                  NumberAt(job, "records_total"), NumberAt(job, "records_per_sec"),
-                  MeasureText(At(job, "auc")), MeasureText(At(job, "logloss")));
+  std::string out = fmt::format(
+      "job {}: {}{}, {:.0f} of {:.0f} records, {:.0f} records/s, auc {}, log loss {}\n\n",
+      TextAt(job, "name"), TextAt(job, "phase"),
+      TrueAt(job, "waiting") ? " (waits for records)" : "", NumberAt(job, "records_done"),
+      NumberAt(job, "records_total"), NumberAt(job, "records_per_sec"), MeasureText(At(job, "auc")),
+      MeasureText(At(job, "logloss")));
   std::vector<std::vector<std::string>> rows = {
       {"NAME", "ROLE", "STATE", "RESTARTS", "AGE", "PARTITIONS", "ROWS", "MEMORY"}};
   for (const Json& node : At(status, "nodes")) {

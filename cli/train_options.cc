@@ -120,6 +120,7 @@ std::vector<MasterSetting> MasterSettings(const TrainOptions& options) {
       {"ps", fmt::to_string(options.ps)},
       {"workers", fmt::to_string(options.workers)},
       {"epochs", fmt::to_string(options.epochs)},
+      {"follow", "false"},
       {"eval_data", Quoted(options.eval_data)},
       {"batch_size", fmt::to_string(options.batch_size)},
       {"seed", fmt::to_string(options.seed)},

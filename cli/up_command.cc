@@ -106,7 +106,7 @@ class Start {
     const base::Instant give_up = loop_.clock().Now() + timeout_;
     for (;;) {
       if (const auto exited = base::ReapProcess(supervisor_)) return SupervisorEnded(*exited);
-      if (client_.SomebodyListens()) {
+      if (SupervisorLeads() && client_.SomebodyListens()) {
         const base::Result<Json> status = client_.Get("/v1/status", kStatusDeadline);
         if (status) {
           const Json& job = At(*status, "job");
@@ -124,6 +124,11 @@ class Start {
     size_t running = 0;
     size_t wanted = 0;
   };
+  // A master may run already; who asks for its end right after us has to find its new supervisor.
+  bool SupervisorLeads() const {
+    const auto pid = base::ReadFile(base::JoinPath(config_.dir(), kSupervisorFile), 64);
+    return pid && pid->starts_with(fmt::format("{}\n", supervisor_));
+  }
   Count CountOf(const Json& status, const char* role, const char* key) const {
     Count count;
     const Json wanted = config_.Value(key);

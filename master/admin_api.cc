@@ -31,6 +31,7 @@ ordered_json JobJson(const MasterNode& node) {
                       {"records_done", done},
                       {"records_per_sec", node.records_per_sec()},
                       {"lag_records", total - std::min(done, total)},
+                      {"waiting", node.WaitsForRecords()},
                       {"auc", validation.Auc()},
                       {"logloss", validation.LogLoss()},
                       {"records_total", total},
@@ -79,6 +80,7 @@ ordered_json StatusJson(const MasterNode& node) {
     const bool trains = log.spec.purpose == LogPurpose::kTrain;
     const auto& done = trains ? node.progress().Done(id) : node.evaluation().Counted(id);
     logs.push_back({{"name", log.spec.name},
+                    {"follow", log.spec.follow},
                     {"end", log.end},
                     {"done", done.Count()},
                     {"durable", trains ? node.progress().DurableFloor(id) : 0}});

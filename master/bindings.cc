@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "master/bindings.h"
 
+#include <filesystem>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
-#include "stream/file_log.h"
+#include "base/file.h"
+#include "base/log.h"
 #include "stream/schema.h"
 
 namespace freshet::master {
@@ -24,12 +26,38 @@ Result<> CellStateStore::Save(const protocol::Buffer& state) {
   return cell_.Write({reinterpret_cast<const char*>(state.data()), state.size()});
 }
 
-Result<protocol::Offset> FileLogProbe::SyncedEnd(const protocol::LogSpec& log) {
+Result<std::unique_ptr<stream::FileLog>> FileLogProbe::Open(const protocol::LogSpec& log) const {
   auto schema = stream::LoadSchema(log.schema);
   if (!schema) return Fail(schema.error().code, schema.error().message);
-  auto file = stream::FileLog::Open({log.path, std::move(*schema), log.epochs});
-  if (!file) return Fail(file.error().code, file.error().message);
-  return (*file)->end();
+  return stream::FileLog::Open(
+      {log.path, std::move(*schema), log.epochs,
+       log.follow ? stream::FileGrowth::kAppend : stream::FileGrowth::kNone});
+}
+
+Result<protocol::Offset> FileLogProbe::SyncedEnd(const protocol::LogSpec& log) {
+  if (!log.follow) {
+    const auto file = Open(log);
+    if (!file) return tl::unexpected(file.error());
+    return (*file)->end();
+  }
+  auto& [file, synced] = followed_[log.log];
+  if (!file) {
+    auto opened = Open(log);
+    if (!opened) return tl::unexpected(opened.error());
+    file = std::move(*opened);
+    // Its name must last as well. Who may not look into the directory did not make the file.
+    const std::string folder = std::filesystem::path(log.path).parent_path().string();
+    if (auto named = base::SyncDirectory(folder); !named) {
+      FRESHET_LOG_WARN("log {}: {}", log.name, named.error().message);
+    }
+  }
+  if (auto extended = file->Extend(); !extended) return tl::unexpected(extended.error());
+  // Rule G15: whoever writes the file may not sync it, so it is done here before anything is leased.
+  if (file->end() != synced) {
+    if (auto durable = file->Sync(); !durable) return tl::unexpected(durable.error());
+    synced = file->end();
+  }
+  return synced;
 }
 
 void EventFile::Write(const Event& event) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <fstream>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "master/cluster_state.h"
 #include "master/event_log.h"
 #include "master/master_node.h"
+#include "stream/file_log.h"
 
 namespace freshet::master {
 
@@ -24,10 +26,20 @@ class CellStateStore final : public StateStore {
   checkpoint::DurableCell& cell_;
 };
 
-// Opens the file as a worker would, so that what is wrong with it is said before anyone starts.
+// Opens the file as a worker would, so that what is wrong with it is said before anyone starts. Keeps a
+// file that is followed open, so that it notices when another one takes its place. On the executor.
 class FileLogProbe final : public LogProbe {
  public:
   base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec& log) override;
+
+ private:
+  base::Result<std::unique_ptr<stream::FileLog>> Open(const protocol::LogSpec& log) const;
+
+  struct Followed {
+    std::unique_ptr<stream::FileLog> file;
+    protocol::Offset synced = 0;
+  };
+  std::map<protocol::LogId, Followed> followed_;
 };
 
 // Appends one JSON object a line; a line that cannot be written is lost.

@@ -28,12 +28,6 @@ const Lease* LeaseBook::Find(const Holder& holder) const {
   return nullptr;
 }
 
-bool LeaseBook::HasLater(const Holder& holder) const {
-  return std::any_of(entries_.begin(), entries_.end(), [&](const Entry& entry) {
-    return entry.holder.worker == holder.worker && entry.holder.sequence > holder.sequence;
-  });
-}
-
 std::optional<Span> LeaseBook::FindGap(const Gap& gap) const {
   SpanSet taken = *gap.done;
   for (const Entry& entry : entries_) {

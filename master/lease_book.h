@@ -24,8 +24,6 @@ class LeaseBook {
   };
   // The lease that was granted to this very request before.
   const protocol::Lease* Find(const Holder& holder) const;
-  // True if the worker holds a lease of a later request: this one is an old repetition.
-  bool HasLater(const Holder& holder) const;
 
   struct Gap {
     protocol::LogId log;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "stream/byte_source.h"
 #include "stream/schema.h"
 
 namespace freshet::master {
@@ -30,6 +31,11 @@ void MasterConfig::Declare(base::ConfigFields& f) {
   f.Add("ps", &ps, {.min = 1, .max = 1024}, "parameter servers");
   f.Add("workers", &workers, {.min = 1, .max = 4096}, "workers");
   f.Add("epochs", &epochs, {.min = 1, .max = 1'000'000}, "how many times to read the data");
+  f.Add("follow", &follow,
+        "the data may grow: what is appended is learnt, and the job waits at its end instead of "
+        "completing; not with gzip, epochs or eval_data");
+  f.Add("linger_ms", &linger, {.min = 0ms, .max = 10min},
+        "with follow: how long records at the end that do not fill a batch wait for more");
   f.Add("batch_size", &batch_size, {.min = 1, .max = 65'536}, "records of a gradient step");
   f.Add("pull_ahead", &pull_ahead, {.min = 0, .max = 64},
         "batches a worker pulls before an earlier one is pushed; faster, but they learn from older "
@@ -99,7 +105,27 @@ base::Result<> MasterConfig::Resolve() {
         base::ErrorCode::kInvalidArgument,
         fmt::format("ps: {} is more than partitions: {}; some would own nothing", ps, partitions));
   }
+  if (follow) {
+    if (auto can = CheckFollow(); !can) return can;
+  }
   if (auto options = Options(); !options) return tl::unexpected(options.error());
+  return {};
+}
+
+base::Result<> MasterConfig::CheckFollow() const {
+  if (epochs > 1) {
+    return base::Fail(base::ErrorCode::kInvalidArgument,
+                      fmt::format("follow: a log that grows has no end after which epoch 2 of {} "
+                                  "could begin; leave out epochs or follow",
+                                  epochs));
+  }
+  if (!eval_data.empty()) {
+    return base::Fail(base::ErrorCode::kInvalidArgument,
+                      "follow: eval_data is evaluated when the training ends, which it does not "
+                      "with follow; leave out one of them");
+  }
+  const auto file = stream::OpenByteSource(data, stream::FileGrowth::kAppend);
+  if (!file) return base::Fail(file.error().code, "follow: " + file.error().message);
   return {};
 }
 
@@ -117,7 +143,7 @@ base::Result<MasterOptions> MasterConfig::Options() const {
     job.model_config[entry.substr(0, equals)] = entry.substr(equals + 1);
   }
   job.logs.push_back(
-      {protocol::LogId(0), "train", data, schema, epochs, protocol::LogPurpose::kTrain});
+      {protocol::LogId(0), "train", data, schema, epochs, protocol::LogPurpose::kTrain, follow});
   if (!eval_data.empty()) {
     job.logs.push_back(
         {protocol::LogId(1), "eval", eval_data, schema, 1, protocol::LogPurpose::kEvaluate});
@@ -137,6 +163,7 @@ base::Result<MasterOptions> MasterConfig::Options() const {
   options.hung_timeout = hung_timeout;
   options.drain_timeout = drain_timeout;
   options.lease_target = lease_target;
+  options.linger = linger;
   options.validation_window_records = validation_window_records;
   const std::vector<std::string> log_args = {"--log-level", log.level, "--log-format", log.format};
   options.ps_args = {"--checkpoint-interval-ms", std::to_string(checkpoint_interval.count()),

@@ -27,6 +27,8 @@ struct MasterConfig {
   uint32_t ps = 1;
   uint32_t workers = 1;
   uint32_t epochs = 1;
+  bool follow = false;
+  std::chrono::milliseconds linger{1'000};
   uint32_t batch_size = 512;
   uint32_t pull_ahead = 0;
   uint64_t seed = 1;
@@ -51,6 +53,9 @@ struct MasterConfig {
   base::Result<> Resolve();
   // kInvalidArgument: what is wrong with model_config, by name.
   base::Result<MasterOptions> Options() const;
+
+ private:
+  base::Result<> CheckFollow() const;
 };
 
 }  // namespace freshet::master

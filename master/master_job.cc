@@ -63,7 +63,10 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
     return ReplyError(from, envelope.request, request.error().code, request.error().message);
   }
   const LeaseBook::Holder holder{envelope.sender, request->sequence};
-  if (leases_->HasLater(holder)) return;
+  LeaseTalk& talk = node->leasing;
+  if (request->sequence < talk.sequence) return;  // an old repetition
+  const bool repeated = request->sequence == talk.sequence;
+  talk.sequence = request->sequence;
   protocol::LeaseReply reply;
   reply.sequence = request->sequence;
   reply.answer = protocol::LeaseAnswer::kWait;
@@ -77,10 +80,14 @@ void MasterNode::OnLeaseRequest(PeerId from, const Envelope& envelope, const Pac
   if (MUTANT(kTrustFinished) && request->how == protocol::LeaseEnd::kFinished) {
     TrustFinished(*leases_, holder, progress_.get());
   }
-  EndLeasesOf(*node);
+  if (!repeated) {
+    EndLeasesOf(*node);
+    talk.claim.reset();
+  }
   if (phase_ == Phase::kCompleted) {
     reply.answer = protocol::LeaseAnswer::kComplete;
-  } else if (request->wants_more) {
+  } else if (request->wants_more && !repeated && !node->excluded) {
+    // Whoever was told to wait asks anew: a lease for a request that is over would be nobody's.
     if (auto lease = GrantLease(holder, *node)) {
       reply.answer = protocol::LeaseAnswer::kLease;
       reply.lease = std::move(*lease);
@@ -117,10 +124,7 @@ std::optional<protocol::Lease> MasterNode::GrantLease(const LeaseBook::Holder& h
     if ((log.spec.purpose == LogPurpose::kTrain) != training || !log.probed) continue;
     const auto& done = training ? progress_->Done(id) : evaluation_.Counted(id);
     auto gap = leases_->FindGap({id, log.end, &done, LeaseRecords(log, worker)});
-    if (!gap) continue;
-    const uint64_t batch = options_.job.batch_size;
-    const protocol::Offset aligned = gap->end / batch * batch;
-    if (gap->end != log.end && aligned > gap->begin) gap->end = aligned;
+    if (!gap || !CutToBatches(log, *gap)) continue;
     auto cuts =
         training && !MUTANT(kNoCuts) ? progress_->Edges(id, *gap) : std::vector<protocol::Offset>();
     return leases_->Grant(holder, id, *gap, std::move(cuts));
@@ -300,13 +304,16 @@ void MasterNode::AdvancePhase() {
       const bool probed = std::all_of(logs_.begin(), logs_.end(),
                                       [](const auto& entry) { return entry.second.probed; });
       if (!probed || !state_.placed || !progress_->AllReported()) return;
+      if (auto whole = CheckReplayable(); !whole) {
+        return Fail(whole.error().message, whole.error().code);
+      }
       phase_ = Phase::kTraining;
       training_began_ = runtime_.clock.Now();
       events_.Add("training_started", "", fmt::format("{} records", RecordsTotal()));
       return;
     }
     case Phase::kTraining:
-      if (progress_->AllReported() && AllDone()) EnterFinishing();
+      if (progress_->AllReported() && AllDone() && !Follows()) EnterFinishing();
       return;
     case Phase::kFinishing:
       // Rule G19: the stream has ended when everything is durable, not when it is applied.
@@ -314,14 +321,9 @@ void MasterNode::AdvancePhase() {
       if (!AllDone() && progress_->AllReported()) phase_ = Phase::kTraining;  // a PS fell back
       return;
     case Phase::kEvaluating:
-      // A PS that found its image damaged fell back: the rest is learnt again first.
-      if (!progress_->AllReported()) return;
-      if (!AllDone()) {
-        phase_ = Phase::kTraining;
-      } else if (AllEvaluated()) {
-        EnterAuditing();
-      }
+      if (progress_->AllReported() && !BackToTraining() && AllEvaluated()) EnterAuditing();
       return;
+    case Phase::kCompleted: BackToTraining(); return;
     default: return;
   }
 }
@@ -355,12 +357,27 @@ void MasterNode::EnterEvaluating() {
   AdvancePhase();
 }
 
+// A server that came back from older images than it had lacks records: they are gaps, and what was found
+// out about the model is void.
+bool MasterNode::BackToTraining() {
+  if (!progress_->AllReported() || AllDone()) return false;
+  phase_ = Phase::kTraining;
+  state_.completed = false;
+  final_audit_.reset();
+  evaluation_ = ValidationBook(options_.validation_window_records);
+  events_.Add("training_resumed", "",
+              fmt::format("a server lost records after the end: {} of {} are done", RecordsDone(),
+                          RecordsTotal()));
+  return true;
+}
+
 void MasterNode::EnterAuditing() {
   phase_ = Phase::kAuditing;
   Audit([this](Result<AuditResult> result) {
     if (phase_ != Phase::kAuditing) return;
-    if (!result) {
-      FRESHET_LOG_WARN("audit: {}", result.error().message);
+    const bool whole = result && progress_->AllReported() && AllDone();
+    if (!whole) {
+      if (!result) FRESHET_LOG_WARN("audit: {}", result.error().message);
       phase_ = Phase::kEvaluating;  // asks again
       return;
     }

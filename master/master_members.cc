@@ -47,7 +47,7 @@ void MasterNode::Start() {
   events_.Add("master_started", "",
               fmt::format("cluster {:016x}, {} partitions, start {}", state_.cluster.value(),
                           options_.partitions, state_.boot));
-  ProbeLogs();
+  ProbeLogs(options_.job.logs);
   StartNodes();
   FollowConfiguration();
   tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
@@ -150,22 +150,6 @@ void MasterNode::RecallNodes() {
     node.state = known.pid != 0 ? "lost" : "stopped";
     node.last_heard = node.started = started_;
   }
-}
-
-void MasterNode::ProbeLogs() {
-  using Ends = std::map<protocol::LogId, Result<protocol::Offset>>;
-  auto ends = std::make_shared<Ends>();
-  runtime_.executor.Run(
-      [ends, specs = options_.job.logs, probe = &probe_] {
-        for (const auto& spec : specs) ends->emplace(spec.log, probe->SyncedEnd(spec));
-      },
-      [this, ends] {
-        for (const auto& [log, end] : *ends) {
-          if (!end) return Fail(end.error().message, end.error().code);
-          logs_[log].end = *end;
-          logs_[log].probed = true;
-        }
-      });
 }
 
 void MasterNode::StartNodes() {
@@ -285,7 +269,8 @@ void MasterNode::CheckNodes() {
   const base::Instant now = runtime_.clock.Now();
   for (auto& [name, node] : nodes_) {
     const base::Duration silence = now - node.last_heard;
-    const bool expected = node.state == "running" || node.state == "adopted";
+    const bool expected =
+        node.state == "running" || node.state == "adopted" || node.state == "excluded";
     if (expected && silence >= options_.node_timeout) MissNode(node, silence);
     KillIfHung(node, silence);
   }

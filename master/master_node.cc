@@ -69,6 +69,7 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
 
 MasterNode::~MasterNode() {
   runtime_.timers.Cancel(tick_timer_);
+  runtime_.timers.Cancel(probe_timer_);
   for (auto& [name, timer] : restart_timers_) runtime_.timers.Cancel(timer);
 }
 
@@ -89,6 +90,8 @@ void MasterNode::Exit(int code, const std::string& why) {
 
 void MasterNode::Fail(const std::string& why, base::ErrorCode code) {
   if (phase_ == Phase::kFailed || phase_ == Phase::kCompleted) return;
+  // A stop that is under way ends all the same.
+  if (phase_ == Phase::kDraining) return FRESHET_LOG_ERROR("while stopping: {}", why);
   phase_ = Phase::kFailed;
   error_ = why;
   error_code_ = code;
@@ -114,7 +117,7 @@ void MasterNode::OnPacket(PeerId from, Packet packet) {
     return ReplyError(from, envelope->request, ErrorCode::kConflict,
                       "this master leads another cluster than the sender's");
   }
-  if (rpc_.OnReply(*envelope, packet)) return;
+  if (rpc_.OnReply(from, *envelope, packet)) return;
   switch (envelope->type) {
     case MessageType::kPsHeartbeat: return OnPsHeartbeat(from, *envelope, packet);
     case MessageType::kWorkerHeartbeat: return OnWorkerHeartbeat(from, *envelope, packet);
@@ -188,6 +191,8 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     KeepCounts(node);
     node.worker = {};
     node.ps = {};
+    node.leasing = {};
+    node.excluded = false;
     node.incarnation = state_.last_incarnation = state_.last_incarnation.Next();
     std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
     state_.nodes.push_back({node.role, node.name, node.incarnation, node.process, node.pid,
@@ -328,9 +333,10 @@ Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
   }
   if (Ended(*node)) return node;
   HeardFrom(*node, from);
-  if (node->state != "running") {
+  const char* state = node->excluded ? "excluded" : "running";
+  if (node->state != state) {
     if (node->state == "lost") events_.Add("node_back", node->name, "heard again");
-    node->state = "running";
+    node->state = state;
   }
   return node;
 }
@@ -388,12 +394,31 @@ void MasterNode::OnWorkerHeartbeat(PeerId from, const Envelope& envelope, const 
     const bool trains = log->second.spec.purpose == protocol::LogPurpose::kTrain;
     (trains ? training_ : evaluation_).Add(chunk);
   }
-  const bool unknown_lease = heartbeat->lease && !leases_->Holds(envelope.sender);
-  if (unknown_lease && heartbeat->lease->id.value() >> 32 < state_.boot) {
-    leases_->Adopt({envelope.sender, 0}, *heartbeat->lease);
-  }
-  if (!heartbeat->fatal.empty()) Fail(node->name + ": " + heartbeat->fatal);
+  TakeClaim(*node, *heartbeat);
+  if (!heartbeat->fatal.empty()) OnFatal(*node, heartbeat->fatal);
   ReplyHeartbeat(*node, envelope.request, heartbeat->view);
+}
+
+// Somebody else's worker may lack a file, or be of another version: that is no reason to end the job of
+// those that can do it.
+void MasterNode::OnFatal(Node& node, const std::string& why) {
+  if (node.excluded) return;
+  size_t able = 0;
+  size_t excluded = 1;
+  for (const auto& [name, other] : nodes_) {
+    if (other.role != Role::kWorker || name == node.name) continue;
+    if (other.excluded)
+      ++excluded;
+    else if (other.state != "lost" && other.state != "stopped")
+      ++able;
+  }
+  if (node.launched || (able == 0 && excluded >= options_.workers)) {
+    return Fail(node.name + ": " + why);
+  }
+  node.excluded = true;
+  node.state = "excluded";
+  EndLeasesOf(node);
+  events_.Add("worker_excluded", node.name, why);
 }
 
 void MasterNode::ReplyHeartbeat(const Node& node, RequestId request, protocol::ViewNumber known) {

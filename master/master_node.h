@@ -19,6 +19,7 @@
 #include "master/launcher.h"
 #include "master/lease_book.h"
 #include "master/load_watch.h"
+#include "master/log_tail.h"
 #include "master/plan_runner.h"
 #include "master/progress_book.h"
 #include "master/recovery_watch.h"
@@ -33,7 +34,8 @@ namespace freshet::master {
 class LogProbe {
  public:
   virtual ~LogProbe() = default;
-  // First offset that is not durable in the log yet.
+  // First offset that is not durable in the log yet. Asked again and again of a log that is followed;
+  // an error then ends the job.
   virtual base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec& log) = 0;
 };
 
@@ -48,6 +50,8 @@ struct MasterOptions {
   // A lease should cover about this much work.
   base::Duration lease_target = std::chrono::seconds(40);
   uint64_t max_lease_records = 50'000'000;
+  // How long the newest records of a log that grows wait for more when they do not fill a batch.
+  base::Duration linger = std::chrono::seconds(1);
   uint64_t validation_window_records = 100'000;
   uint32_t max_quick_restarts = 10;
   // A node of the launcher that says nothing for this long is killed and started again.
@@ -74,14 +78,23 @@ enum class Phase : uint8_t {
 };
 std::string PhaseName(Phase phase);
 
+// What a worker's process and the master say of leases.
+struct LeaseTalk {
+  uint64_t sequence = 0;                 // of its newest request
+  std::optional<protocol::Lease> claim;  // of the master before; not yet judged
+  protocol::LeaseId refused;             // the last claim that was
+};
+
 // A PS or worker as the master sees it.
 struct Node {
   protocol::Role role = protocol::Role::kPs;
   std::string name;
-  std::string state = "starting";  // starting, adopted, running, lost, restarting, stopped
-  bool launched = false;           // by the launcher; it is started again when it ends
-  bool awaited = false;            // known from before this master started, not heard yet
+  // starting, adopted, running, excluded, lost, restarting, stopped
+  std::string state = "starting";
+  bool launched = false;  // by the launcher; it is started again when it ends
+  bool awaited = false;   // known from before this master started, not heard yet
   bool kill_asked = false;
+  bool excluded = false;  // a guest that cannot do the job; it gets no more leases
   protocol::Incarnation incarnation;
   uint64_t process = 0;
   int64_t pid = 0;
@@ -94,6 +107,7 @@ struct Node {
   base::Instant last_heard;
   protocol::PsStats ps;
   protocol::WorkerStats worker;
+  LeaseTalk leasing;
   double rows_per_sec = 0;
   double records_per_sec = 0;
   uint64_t sampled_units = 0;
@@ -104,6 +118,7 @@ struct LogState {
   protocol::LogSpec spec;
   protocol::Offset end = 0;
   bool probed = false;
+  LogTail tail;
 };
 
 class MasterNode : public transport::PacketHandler {
@@ -161,6 +176,8 @@ class MasterNode : public transport::PacketHandler {
   // that overlapped with what was there.
   uint64_t ReplayedRecords() const;
   uint64_t Conflicts() const;
+  // Everything there is is learnt, but more may come.
+  bool WaitsForRecords() const;
 
  private:
   // start, end and the nodes' processes (master_members.cc)
@@ -169,7 +186,6 @@ class MasterNode : public transport::PacketHandler {
   void RecallNodes();
   void RecallServers();
   void FollowConfiguration();
-  void ProbeLogs();
   void StartNodes();
   bool AdoptNode(const std::string& name);
   NodeSpec SpecOf(const std::string& name) const;
@@ -211,6 +227,7 @@ class MasterNode : public transport::PacketHandler {
   void TakeReports(const protocol::PsHeartbeat& heartbeat, const Node* node);
   void OnWorkerHeartbeat(transport::PeerId from, const protocol::Envelope& envelope,
                          const protocol::Packet& packet);
+  void OnFatal(Node& node, const std::string& why);
   void ReplyHeartbeat(const Node& node, protocol::RequestId request, protocol::ViewNumber known);
   void OnDeclareTables(transport::PeerId from, const protocol::Envelope& envelope,
                        const protocol::Packet& packet);
@@ -223,6 +240,16 @@ class MasterNode : public transport::PacketHandler {
                   const std::string& message) {
     Reply(to, request, protocol::ErrorReply{code, message});
   }
+
+  // logs (master_logs.cc)
+  void ProbeLogs(std::vector<protocol::LogSpec> specs);
+  void TakeEnd(LogState& log, protocol::Offset end);
+  void FollowLogs();
+  bool Follows() const;
+  base::Result<> CheckReplayable() const;
+  bool CutToBatches(LogState& log, protocol::Span& gap);
+  void TakeClaim(Node& node, const protocol::WorkerHeartbeat& heartbeat);
+  void AdoptClaim(Node& node);
 
   // job (master_job.cc)
   void OnLeaseRequest(transport::PeerId from, const protocol::Envelope& envelope,
@@ -243,6 +270,7 @@ class MasterNode : public transport::PacketHandler {
   void AwaitPredictions();
   void EnterEvaluating();
   void EnterAuditing();
+  bool BackToTraining();
   void Complete();
   void EndLeasesOf(const Node& node);
   template <class Request, class Response>
@@ -279,6 +307,7 @@ class MasterNode : public transport::PacketHandler {
   base::Instant training_began_;
   base::Instant training_ended_;
   base::TimerId tick_timer_;
+  base::TimerId probe_timer_;
   std::map<std::string, base::TimerId> restart_timers_;
   base::Instant sampled_;
   uint64_t sampled_records_ = 0;

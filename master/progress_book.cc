@@ -74,6 +74,15 @@ std::vector<protocol::LogWatermark> ProgressBook::DurableOf(PartitionId partitio
   return claims;
 }
 
+Offset ProgressBook::Highest(LogId log) const {
+  Offset highest = 0;
+  for (const PartitionReport& report : reports_) {
+    const SpanSet& set = report.applied.Of(log);
+    if (!set.empty()) highest = std::max(highest, set.spans().back().end);
+  }
+  return highest;
+}
+
 std::vector<Offset> ProgressBook::Edges(LogId log, Span within) const {
   std::vector<Offset> edges;
   const SpanSet* last = nullptr;

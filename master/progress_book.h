@@ -36,6 +36,8 @@ class ProgressBook {
   protocol::Offset DurableFloor(protocol::LogId log) const;
   // What the partition's owner has claimed to be durable under the current tenure.
   std::vector<protocol::LogWatermark> DurableOf(protocol::PartitionId partition) const;
+  // First offset that no partition reported has, nor any after it.
+  protocol::Offset Highest(protocol::LogId log) const;
   // Edges of all reported sets strictly inside `within`, ascending, each once.
   std::vector<protocol::Offset> Edges(protocol::LogId log, protocol::Span within) const;
 

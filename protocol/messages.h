@@ -112,8 +112,9 @@ struct LogSpec {
   std::string schema;  // name of a built-in schema, or a file
   uint32_t epochs = 1;
   LogPurpose purpose = LogPurpose::kTrain;
+  bool follow = false;  // it may grow, and never ends
   static auto Fields(auto& self, auto&& f) {
-    return f(self.log, self.name, self.path, self.schema, self.epochs, self.purpose);
+    return f(self.log, self.name, self.path, self.schema, self.epochs, self.purpose, self.follow);
   }
   bool operator==(const LogSpec&) const = default;
 };

@@ -368,7 +368,7 @@ void PsNode::OnPacket(PeerId from, Packet packet) {
     FRESHET_LOG_WARN("packet dropped: {}", envelope.error().message);
     return;
   }
-  if (rpc_.OnReply(*envelope, packet)) return;
+  if (rpc_.OnReply(from, *envelope, packet)) return;
   // An error is never answered: the other side may not know us either, and would answer in its turn.
   if (envelope->type == MessageType::kErrorReply) return;
   if (envelope->type == MessageType::kViewReply && from == master_) {

@@ -21,6 +21,8 @@ using base::Fail;
 using base::Result;
 
 constexpr size_t kPackedChunkBytes = 128 << 10;
+// Of a file that grows: its last bytes are compared before what follows them is taken.
+constexpr size_t kTailBytes = 256;
 
 FileIdentity IdentityOf(const struct stat& info) {
   return {info.st_dev, info.st_ino, static_cast<uint64_t>(info.st_size),
@@ -30,41 +32,51 @@ FileIdentity IdentityOf(const struct stat& info) {
 // The descriptor of a data file and what it looked like when it was opened.
 class DataFile {
  public:
-  DataFile(std::string path, int fd, FileIdentity identity)
-      : path_(std::move(path)), fd_(fd), identity_(identity) {}
+  DataFile(std::string path, int fd, FileGrowth growth)
+      : path_(std::move(path)), fd_(fd), growth_(growth) {}
   ~DataFile() {
     if (fd_ >= 0) close(fd_);
   }
   DataFile(DataFile&& other) noexcept
       : path_(std::move(other.path_)),
         fd_(std::exchange(other.fd_, -1)),
-        identity_(other.identity_) {}
+        growth_(other.growth_),
+        identity_(other.identity_),
+        tail_(std::move(other.tail_)) {}
   DataFile& operator=(DataFile&&) = delete;
 
-  static Result<DataFile> Open(const std::string& path);
+  static Result<DataFile> Open(const std::string& path, FileGrowth growth);
 
   // Exactly what is there: fewer bytes than asked for only at the end of the file.
   Result<size_t> ReadAt(uint64_t position, char* out, size_t size_bytes) const;
 
   Result<> CheckUnchanged() const;
+  Result<bool> Extend();
+  Result<> Sync() const;
 
   const std::string& path() const { return path_; }
   const FileIdentity& identity() const { return identity_; }
 
  private:
+  // The file as it is now, if CheckUnchanged finds nothing wrong with it.
+  Result<FileIdentity> Look() const;
+  Result<std::string> ReadTail() const;
+
   std::string path_;
   int fd_;
+  FileGrowth growth_;
   FileIdentity identity_;
+  std::string tail_;  // its last bytes, with kAppend
 };
 
-Result<DataFile> DataFile::Open(const std::string& path) {
+Result<DataFile> DataFile::Open(const std::string& path, FileGrowth growth) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) {
     const ErrorCode code =
         errno == ENOENT || errno == ENOTDIR ? ErrorCode::kNotFound : ErrorCode::kIo;
     return Fail(code, fmt::format("cannot open data file '{}': {}", path, std::strerror(errno)));
   }
-  DataFile file(path, fd, {});
+  DataFile file(path, fd, growth);
   struct stat info {};
   if (fstat(fd, &info) != 0) {
     return Fail(ErrorCode::kIo, fmt::format("cannot read '{}': {}", path, std::strerror(errno)));
@@ -78,6 +90,11 @@ Result<DataFile> DataFile::Open(const std::string& path) {
                 fmt::format("'{}' is no regular file; a log must be readable twice", path));
   }
   file.identity_ = IdentityOf(info);
+  if (growth == FileGrowth::kAppend) {
+    auto tail = file.ReadTail();
+    if (!tail) return tl::unexpected(tail.error());
+    file.tail_ = std::move(*tail);
+  }
   return file;
 }
 
@@ -97,7 +114,20 @@ Result<size_t> DataFile::ReadAt(uint64_t position, char* out, size_t size_bytes)
   return done;
 }
 
+Result<std::string> DataFile::ReadTail() const {
+  std::string tail(std::min<uint64_t>(kTailBytes, identity_.size_bytes), '\0');
+  auto got = ReadAt(identity_.size_bytes - tail.size(), tail.data(), tail.size());
+  if (!got) return tl::unexpected(got.error());
+  tail.resize(*got);
+  return tail;
+}
+
 Result<> DataFile::CheckUnchanged() const {
+  auto now = Look();
+  return now ? Result<>() : tl::unexpected(now.error());
+}
+
+Result<FileIdentity> DataFile::Look() const {
   struct stat opened {};
   struct stat named {};
   if (fstat(fd_, &opened) != 0 || stat(path_.c_str(), &named) != 0) {
@@ -112,10 +142,51 @@ Result<> DataFile::CheckUnchanged() const {
                             "being read; it cannot be replayed",
                             path_, identity_.size_bytes, now.size_bytes));
   }
+  if (growth_ == FileGrowth::kAppend) {
+    if (named.st_dev == opened.st_dev && named.st_ino == opened.st_ino) return now;
+    return Fail(ErrorCode::kIo,
+                fmt::format("data file '{}' was replaced while it was followed; only "
+                            "appending to it is allowed",
+                            path_));
+  }
   if (!(now == identity_) || !(IdentityOf(named) == identity_)) {
     return Fail(ErrorCode::kIo, fmt::format("data file '{}' changed while it was being read; it "
                                             "cannot be replayed as it was",
                                             path_));
+  }
+  return now;
+}
+
+Result<bool> DataFile::Extend() {
+  auto now = Look();
+  if (!now) return tl::unexpected(now.error());
+  if (now->size_bytes == identity_.size_bytes) return false;
+  // A file that was cut and has outgrown its old size since has other bytes here.
+  auto before = ReadTail();
+  if (!before) return tl::unexpected(before.error());
+  if (*before != tail_) {
+    return Fail(ErrorCode::kIo, fmt::format("data file '{}' was written anew while it was followed "
+                                            "(the bytes before byte {} are others); only appending "
+                                            "to it is allowed",
+                                            path_, identity_.size_bytes));
+  }
+  identity_ = *now;
+  auto tail = ReadTail();
+  if (!tail) return tl::unexpected(tail.error());
+  tail_ = std::move(*tail);
+  return true;
+}
+
+Result<> DataFile::Sync() const {
+  while (fdatasync(fd_) != 0) {
+    if (errno == EINTR) continue;
+    // Nobody can write there, or nothing is held back there.
+    if (errno == EROFS || errno == EINVAL) return {};
+    return Fail(
+        ErrorCode::kIo,
+        fmt::format("data file '{}' cannot be made durable, so its newest records cannot be "
+                    "relied on: {}",
+                    path_, std::strerror(errno)));
   }
   return {};
 }
@@ -144,6 +215,8 @@ class PlainSource : public ByteSource {
   }
 
   Result<> CheckUnchanged() const override { return file_.CheckUnchanged(); }
+  Result<bool> Extend() override { return file_.Extend(); }
+  Result<> Sync() override { return file_.Sync(); }
   bool compressed() const override { return false; }
 
  private:
@@ -165,6 +238,8 @@ class GzipSource : public ByteSource {
   Result<size_t> Read(char* out, size_t size_bytes) override;
   Result<> SeekTo(uint64_t position) override;
   Result<> CheckUnchanged() const override { return file_.CheckUnchanged(); }
+  Result<bool> Extend() override { return false; }
+  Result<> Sync() override { return file_.Sync(); }
   bool compressed() const override { return true; }
 
  private:
@@ -257,13 +332,19 @@ Result<> GzipSource::SeekTo(uint64_t position) {
 
 }  // namespace
 
-Result<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path) {
-  auto file = DataFile::Open(path);
+Result<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path, FileGrowth growth) {
+  auto file = DataFile::Open(path, growth);
   if (!file) return tl::unexpected(file.error());
   unsigned char magic[2] = {0, 0};
   auto got = file->ReadAt(0, reinterpret_cast<char*>(magic), sizeof(magic));
   if (!got) return tl::unexpected(got.error());
   if (*got == 2 && magic[0] == 0x1F && magic[1] == 0x8B) {
+    if (growth == FileGrowth::kAppend) {
+      return Fail(ErrorCode::kInvalidArgument,
+                  fmt::format("data file '{}' is gzip, which cannot be followed: its end is only "
+                              "known when it is whole; follow the plain file",
+                              path));
+    }
     return std::make_unique<GzipSource>(std::move(*file));
   }
   return std::make_unique<PlainSource>(std::move(*file));

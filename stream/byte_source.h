@@ -11,6 +11,11 @@
 
 namespace freshet::stream {
 
+enum class FileGrowth : uint8_t {
+  kNone,   // the file stays as it is
+  kAppend  // bytes may be added at its end, nothing else
+};
+
 // What tells a file from the one that was opened.
 struct FileIdentity {
   uint64_t device = 0;
@@ -31,13 +36,20 @@ class ByteSource {
   virtual base::Result<size_t> Read(char* out, size_t size_bytes) = 0;
   // gzip: unpacks everything in between, and a step back starts at the front again.
   virtual base::Result<> SeekTo(uint64_t position) = 0;
-  // kIo when the file is no longer the one that was opened.
+  // kIo when the file is no longer the one that was opened; one with kAppend may have grown.
   virtual base::Result<> CheckUnchanged() const = 0;
+  // Only with kAppend: what was added counts from now on. True: there is more than before. kIo: it was
+  // cut, replaced, removed or written anew.
+  virtual base::Result<bool> Extend() = 0;
+  // What counts now survives a crash of this host. kIo: it may not; asking again would not tell.
+  virtual base::Result<> Sync() = 0;
   virtual bool compressed() const = 0;
 };
 
 // Tells gzip by its first bytes. kNotFound: no such file; kInvalidArgument: a directory or another
-// thing that has no bytes to replay; kIo: anything else that keeps it from being read.
-base::Result<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path);
+// thing that has no bytes to replay, or gzip with kAppend; kIo: anything else that keeps it from being
+// read.
+base::Result<std::unique_ptr<ByteSource>> OpenByteSource(const std::string& path,
+                                                         FileGrowth growth = FileGrowth::kNone);
 
 }  // namespace freshet::stream

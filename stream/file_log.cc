@@ -32,27 +32,32 @@ DeadRecord MakeDead(protocol::Offset offset, const Line& line, const std::string
 FileLog::FileLog(FileLogOptions options, std::unique_ptr<ByteSource> source)
     : path_(std::move(options.path)),
       epochs_(options.epochs),
+      growth_(options.growth),
       source_(std::move(source)),
       parser_(std::move(options.schema)),
       lines_(*source_) {}
 
 Result<std::unique_ptr<FileLog>> FileLog::Open(FileLogOptions options) {
   if (options.epochs == 0) return Fail(ErrorCode::kInvalidArgument, "epochs must be at least 1");
-  auto source = OpenByteSource(options.path);
+  if (options.growth == FileGrowth::kAppend && options.epochs > 1) {
+    return Fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("data file '{}' is followed, so it has no end after which epoch 2 of {} "
+                    "could begin",
+                    options.path, options.epochs));
+  }
+  auto source = OpenByteSource(options.path, options.growth);
   if (!source) return tl::unexpected(source.error());
   std::unique_ptr<FileLog> log(new FileLog(std::move(options), std::move(*source)));
   if (auto built = log->BuildIndex(); !built) return tl::unexpected(built.error());
-  if (log->parser_.schema().header()) {
-    if (auto read = log->ReadHeader(); !read) return tl::unexpected(read.error());
+  if (auto counted = log->CountRecords(); !counted) return tl::unexpected(counted.error());
+  if (log->records_ == 0) {
+    if (log->growth_ == FileGrowth::kAppend) return log;
+    return Fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("data file '{}' has no records{}", log->path_,
+                    log->index_.lines() == 0 ? "; it is empty" : "; there is only a header"));
   }
-  const uint64_t header_lines = log->parser_.schema().header() ? 1 : 0;
-  const uint64_t lines = log->index_.lines();
-  if (lines <= header_lines) {
-    return Fail(ErrorCode::kInvalidArgument,
-                fmt::format("data file '{}' has no records{}", log->path_,
-                            lines == 0 ? "; it is empty" : "; there is only a header"));
-  }
-  log->records_ = lines - header_lines;
   if (log->epochs_ > std::numeric_limits<int64_t>::max() / log->records_) {
     return Fail(ErrorCode::kInvalidArgument, fmt::format("epochs {} is too many", log->epochs_));
   }
@@ -60,7 +65,31 @@ Result<std::unique_ptr<FileLog>> FileLog::Open(FileLogOptions options) {
   return log;
 }
 
+Result<> FileLog::CountRecords() {
+  const bool header = parser_.schema().header();
+  const uint64_t lines = growth_ == FileGrowth::kAppend ? index_.complete_lines() : index_.lines();
+  if (header && !header_read_ && (lines > 0 || growth_ == FileGrowth::kNone)) {
+    if (auto read = ReadHeader(); !read) return read;
+    header_read_ = true;
+  }
+  records_ = lines - std::min<uint64_t>(lines, header ? 1 : 0);
+  return {};
+}
+
+Result<> FileLog::Extend() {
+  if (growth_ == FileGrowth::kNone) return {};
+  auto grew = source_->Extend();
+  if (!grew) return tl::unexpected(grew.error());
+  if (!*grew) return {};
+  // What lines_ holds ends where the file ended before.
+  next_line_ = kNowhere;
+  if (auto built = BuildIndex(); !built) return built;
+  return CountRecords();
+}
+
+// From where it ends on.
 Result<> FileLog::BuildIndex() {
+  if (auto sought = source_->SeekTo(index_.position()); !sought) return sought;
   std::vector<char> chunk(kScanBytes);
   while (true) {
     auto got = source_->Read(chunk.data(), chunk.size());
@@ -129,7 +158,21 @@ Result<> FileLog::SeekToRecord(uint64_t record) {
 }
 
 Result<> FileLog::Read(protocol::Span span, RecordBatch& out) {
-  if (span.begin > span.end || span.end > end() || span.size() > kMaxReadRecords) {
+  const bool sound = span.begin <= span.end && span.size() <= kMaxReadRecords;
+  if (sound && span.end > end() && growth_ == FileGrowth::kAppend) {
+    auto extended = Extend();
+    if (extended && span.end > end()) {
+      extended = Fail(ErrorCode::kUnavailable,
+                      fmt::format("records [{}, {}) of '{}' are not there yet; it has {}",
+                                  span.begin, span.end, path_, end()));
+    }
+    if (!extended) {
+      out.Clear();
+      out.span = {};
+      return extended;
+    }
+  }
+  if (!sound || span.end > end()) {
     out.Clear();
     out.span = {};
     return Fail(
@@ -154,7 +197,7 @@ Result<> FileLog::Read(protocol::Span span, RecordBatch& out) {
 
 Result<> FileLog::ReadRecords(protocol::Span span, RecordBatch& out) {
   parser_.Begin(out, static_cast<uint32_t>(span.size()));
-  uint64_t record = span.begin % records_;
+  uint64_t record = records_ == 0 ? 0 : span.begin % records_;
   Line line;
   for (protocol::Offset offset = span.begin; offset < span.end; ++offset, ++record) {
     if (record == records_) record = 0;

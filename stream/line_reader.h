@@ -26,6 +26,8 @@ class LineIndex {
 
   // Lines so far; a last one without a newline counts.
   uint64_t lines() const { return newlines_ + (ends_in_line_ ? 1 : 0); }
+  // Those that a newline ends.
+  uint64_t complete_lines() const { return newlines_; }
   uint64_t position() const { return position_; }
   // Start of line `entry * kLinesPerIndexEntry`.
   uint64_t EntryStart(uint64_t entry) const { return starts_[entry]; }

@@ -69,9 +69,9 @@ void RpcClient::Attempt(RequestId id) {
   });
 }
 
-bool RpcClient::OnReply(const protocol::Envelope& envelope, Packet& packet) {
+bool RpcClient::OnReply(PeerId from, const protocol::Envelope& envelope, Packet& packet) {
   const auto it = pending_.find(envelope.request);
-  if (it == pending_.end()) return false;
+  if (it == pending_.end() || it->second.peer != from) return false;
   if (envelope.type == protocol::MessageType::kErrorReply) {
     auto error = protocol::DecodeBody<protocol::ErrorReply>(packet);
     if (!error) return false;

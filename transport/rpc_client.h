@@ -43,8 +43,9 @@ class RpcClient {
     return next_;
   }
 
-  // True if the packet answers a request of this client (which is then over).
-  bool OnReply(const protocol::Envelope& envelope, protocol::Packet& packet);
+  // True if the packet answers a request of this client (which is then over): one of that id, from the
+  // peer that was asked last.
+  bool OnReply(PeerId from, const protocol::Envelope& envelope, protocol::Packet& packet);
   void Cancel(protocol::RequestId request);
   // Whoever was `from` is `to` now: what waits for its answer is asked there, soon.
   void Redirect(PeerId from, PeerId to);

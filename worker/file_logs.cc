@@ -12,7 +12,9 @@ namespace freshet::worker {
 base::Result<std::unique_ptr<stream::LogReader>> FileLogOpener::Open(const protocol::LogSpec& log) {
   auto schema = stream::LoadSchema(log.schema);
   if (!schema) return base::Fail(schema.error().code, schema.error().message);
-  auto file = stream::FileLog::Open({log.path, std::move(*schema), log.epochs});
+  auto file =
+      stream::FileLog::Open({log.path, std::move(*schema), log.epochs,
+                             log.follow ? stream::FileGrowth::kAppend : stream::FileGrowth::kNone});
   if (!file) return base::Fail(file.error().code, file.error().message);
   return std::unique_ptr<stream::LogReader>(std::move(*file));
 }

@@ -160,7 +160,11 @@ void WorkerNode::ReadBatch(std::shared_ptr<Batch> batch) {
 
 void WorkerNode::OnRead(const std::shared_ptr<Batch>& batch) {
   if (!batch->read) {
-    Fatal("log " + logs_.at(batch->log).spec.name + ": " + batch->read.error().message);
+    const std::string why =
+        "log " + logs_.at(batch->log).spec.name + ": " + batch->read.error().message;
+    // This host may see what was added later than the master's.
+    const bool later = batch->read.error().code == base::ErrorCode::kUnavailable;
+    later ? GiveBack(why) : Fatal(why);
     return Retire(batch);
   }
   ready_.push_back(batch);

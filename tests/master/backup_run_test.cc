@@ -88,13 +88,13 @@ class BackupRunTest : public ::testing::Test {
     reply.round = sent.Body<BackupRequest>().round;
     auto packet = protocol::EncodePacket(sender_, sent.envelope.request, reply);
     const auto envelope = protocol::DecodeEnvelope(packet);
-    rpc_.OnReply(*envelope, packet);
+    rpc_.OnReply(sent.to, *envelope, packet);
   }
   void AnswerError(const Sent& sent, ErrorCode code) {
     auto packet = protocol::EncodePacket(sender_, sent.envelope.request,
                                          protocol::ErrorReply{code, "as the test says"});
     const auto envelope = protocol::DecodeEnvelope(packet);
-    rpc_.OnReply(*envelope, packet);
+    rpc_.OnReply(sent.to, *envelope, packet);
   }
   // All that it was asked for, but what it no longer has.
   BackupReply Ended(const Sent& sent, std::vector<uint16_t> without = {}) {

@@ -67,9 +67,6 @@ TEST_F(LeaseBookTest, ARepeatedRequestFindsItsLease) {
   EXPECT_EQ(*book_.Find({Incarnation(1), 4}), lease);
   EXPECT_EQ(book_.Find({Incarnation(1), 5}), nullptr);
   EXPECT_EQ(book_.Find({Incarnation(2), 4}), nullptr);
-  EXPECT_TRUE(book_.HasLater({Incarnation(1), 3}));
-  EXPECT_FALSE(book_.HasLater({Incarnation(1), 4}));
-  EXPECT_FALSE(book_.HasLater({Incarnation(2), 3}));
 }
 
 TEST_F(LeaseBookTest, IdsCarryTheMastersStart) {

@@ -3,132 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/base/fake_runtime.h"
-#include "tests/transport/fake_endpoint.h"
+#include "tests/master/master_node_fixture.h"
 
 namespace freshet::master {
 namespace {
-
-using base::ErrorCode;
-using protocol::Incarnation;
-using protocol::LeaseAnswer;
-using protocol::LogId;
-using protocol::PartitionId;
-using protocol::RequestId;
-using protocol::Role;
-using protocol::Span;
-using protocol::Tenure;
-using std::chrono::milliseconds;
-using std::chrono::seconds;
-using transport::FakeEndpoint;
-using transport::PeerId;
-
-constexpr uint16_t kPartitions = 4;
-constexpr uint64_t kRecords = 100;
-constexpr LogId kLog{0};
-constexpr PeerId kPs{50};
-constexpr PeerId kWorker{60};
-constexpr PeerId kOther{70};
-
-class MemoryStateStore final : public StateStore {
- public:
-  std::optional<protocol::Buffer> state;
-  int saves = 0;
-  bool fails = false;
-  base::Result<std::optional<protocol::Buffer>> Load() override { return state; }
-  base::Result<> Save(const protocol::Buffer& bytes) override {
-    if (fails) return base::Fail(ErrorCode::kIo, "as the test says");
-    ++saves;
-    state = bytes;
-    return {};
-  }
-};
-
-class FixedProbe final : public LogProbe {
- public:
-  base::Result<protocol::Offset> SyncedEnd(const protocol::LogSpec&) override { return kRecords; }
-};
-
-class MasterNodeTest : public ::testing::Test {
- protected:
-  MasterNodeTest() {
-    MasterOptions options;
-    options.partitions = kPartitions;
-    options.job.batch_size = 10;
-    options.job.logs = {{kLog, "train", "clicks.tsv", "criteo", 1, protocol::LogPurpose::kTrain}};
-    node_ = std::make_unique<MasterNode>(
-        options, runtime_.runtime(), endpoint_, store_, launcher_, probe_,
-        [this](int code, const std::string&) { exit_code_ = code; });
-    node_->Start();
-    runtime_.Settle();
-  }
-
-  template <class Message>
-  void Send(PeerId from, Incarnation sender, const Message& message) {
-    node_->OnPacket(from,
-                    protocol::EncodePacket({cluster_, sender}, RequestId(++request_), message));
-  }
-  template <class Message>
-  FakeEndpoint::Sent AnswerTo(PeerId peer) {
-    for (auto& sent : endpoint_.Take<Message>()) {
-      if (sent.to == peer && sent.envelope.request == RequestId(request_)) return sent;
-    }
-    ADD_FAILURE() << "no answer of this type";
-    return {};
-  }
-  ErrorCode ErrorTo(PeerId peer) {
-    return AnswerTo<protocol::ErrorReply>(peer).Body<protocol::ErrorReply>().code;
-  }
-  Incarnation Register(PeerId peer, Role role, const std::string& name, uint64_t process) {
-    Send(peer, Incarnation(), protocol::RegisterRequest{role, name, "tcp://x:1", process, 1});
-    const auto reply = AnswerTo<protocol::RegisterReply>(peer).Body<protocol::RegisterReply>();
-    cluster_ = reply.cluster;
-    return reply.incarnation;
-  }
-  // The server says of all its partitions that they have `applied`, of which `durable` is stored.
-  void Report(Span applied, protocol::Offset durable, Tenure tenure) {
-    protocol::PsHeartbeat heartbeat;
-    heartbeat.applied.resize(1);
-    heartbeat.applied[0].Mutable(kLog).Add(applied);
-    heartbeat.durable = {{{kLog, durable}}};
-    for (uint16_t p = 0; p < kPartitions; ++p) {
-      heartbeat.partitions.push_back({PartitionId(p), tenure, 0, 0});
-    }
-    Send(kPs, ps_, heartbeat);
-  }
-  Tenure CurrentTenure() const { return node_->view().places[0].tenure; }
-  void StartTraining() {
-    ps_ = Register(kPs, Role::kPs, "ps-0", 1);
-    worker_ = Register(kWorker, Role::kWorker, "", 2);
-    Report({}, 0, CurrentTenure());
-    ASSERT_EQ(node_->phase(), Phase::kTraining);
-    endpoint_.sent.clear();
-  }
-  protocol::LeaseReply AskForLease(uint64_t sequence) {
-    Send(kWorker, worker_,
-         protocol::LeaseRequest{sequence, protocol::LeaseId(), protocol::LeaseEnd::kNone, true});
-    return AnswerTo<protocol::LeaseReply>(kWorker).Body<protocol::LeaseReply>();
-  }
-  // Answers the checkpoint at the job's end.
-  void AnswerCheckpoint() {
-    for (const auto& ask : endpoint_.Take<protocol::CheckpointRequest>()) {
-      node_->OnPacket(kPs, protocol::EncodePacket({cluster_, ps_}, ask.envelope.request,
-                                                  protocol::CheckpointReply()));
-    }
-  }
-
-  base::FakeRuntime runtime_;
-  FakeEndpoint endpoint_;
-  MemoryStateStore store_;
-  NoLauncher launcher_;
-  FixedProbe probe_;
-  std::unique_ptr<MasterNode> node_;
-  std::optional<int> exit_code_;
-  protocol::ClusterId cluster_;
-  Incarnation ps_;
-  Incarnation worker_;
-  uint64_t request_ = 0;
-};
 
 TEST_F(MasterNodeTest, ANewProcessOfAServerGetsAHigherTenureDurablyBeforeItHearsOfIt) {
   StartTraining();
@@ -364,6 +242,205 @@ TEST_F(MasterNodeTest, StrangersAndGarbageAreAnsweredOrDropped) {
   Send(kOther, Incarnation(), protocol::ErrorReply{ErrorCode::kConflict, "who are you"});
   EXPECT_TRUE(endpoint_.Take<protocol::ErrorReply>().empty());
   EXPECT_FALSE(exit_code_);
+}
+
+TEST_F(MasterNodeTest, AGuestThatCannotDoTheJobIsExcludedAndTheOthersGoOn) {
+  StartTraining();
+  const Incarnation guest = Register(kOther, Role::kWorker, "guest", 5);
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.fatal = "no such file: clicks.tsv";
+  Send(kOther, guest, heartbeat);
+  Send(kOther, guest, heartbeat);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  EXPECT_EQ(node_->nodes().at("guest").state, "excluded");
+  const auto events = node_->events().Since(0, 100);
+  EXPECT_EQ(std::count_if(events.begin(), events.end(),
+                          [](const Event& event) { return event.kind == "worker_excluded"; }),
+            1);
+  Send(kOther, guest, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_EQ(AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().answer,
+            LeaseAnswer::kWait);
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kLease);
+  // Started again with what it lacked, it is one like any other.
+  const Incarnation again = Register(kOther, Role::kWorker, "guest", 6);
+  Report({}, 0, CurrentTenure());
+  Send(kOther, again, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_EQ(AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().answer,
+            LeaseAnswer::kLease);
+}
+
+TEST_F(MasterNodeTest, TheJobFailsWhenNoWorkerIsLeftThatCouldDoIt) {
+  StartTraining();
+  const Incarnation guest = Register(kOther, Role::kWorker, "guest", 5);
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.fatal = "no such file: clicks.tsv";
+  Send(kOther, guest, heartbeat);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  Send(kWorker, worker_, heartbeat);
+  EXPECT_EQ(node_->phase(), Phase::kFailed);
+  EXPECT_EQ(node_->error(), "worker-0: no such file: clicks.tsv");
+}
+
+TEST_F(MasterNodeTest, WhatFailsDuringAStopDoesNotKeepItFromEnding) {
+  StartTraining();
+  bool stopped = false;
+  node_->Stop([&](const base::Result<>&) { stopped = true; });
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.fatal = "the disk is gone";
+  Send(kWorker, worker_, heartbeat);
+  runtime_.Advance(seconds(5));
+  EXPECT_TRUE(stopped);
+}
+
+TEST_F(MasterNodeTest, ALeaseOfTheMasterBeforeIsTakenOverOnlyIfThereIsSuchASpan) {
+  StartTraining();
+  const protocol::Lease before = AskForLease(1).lease;
+  StartMaster();
+  const auto next_of_the_other = [this](const protocol::Lease& claimed) {
+    ps_ = Register(kPs, Role::kPs, "ps-0", 1);
+    worker_ = Register(kWorker, Role::kWorker, "worker-0", 2);
+    Report({}, 0, CurrentTenure());
+    protocol::WorkerHeartbeat heartbeat;
+    heartbeat.lease = claimed;
+    Send(kWorker, worker_, heartbeat);
+    Send(kWorker, worker_, heartbeat);
+    const Incarnation other = Register(kOther, Role::kWorker, "other", 3);
+    Send(kOther, other, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+    return AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().lease.span;
+  };
+  EXPECT_EQ(next_of_the_other(before).begin, before.span.end);
+  for (const auto& [log, span] : std::vector<std::pair<LogId, Span>>{
+           {kLog, {0, kRecords + 1}}, {kLog, {0, ~0ull}}, {kLog, {50, 50}}, {LogId(7), {0, 50}}}) {
+    StartMaster();
+    EXPECT_EQ(next_of_the_other({before.id, log, span, {}}).begin, 0u) << span.end;
+  }
+}
+
+TEST_F(MasterNodeTest, ALeaseThatIsNamedBeforeTheLogsAreKnownIsTakenOverWhenTheyAre) {
+  StartTraining();
+  const protocol::Lease before = AskForLease(1).lease;
+  BeginMaster();
+  ps_ = Register(kPs, Role::kPs, "ps-0", 1);
+  Report({}, 0, CurrentTenure());
+  protocol::WorkerHeartbeat heartbeat;
+  heartbeat.lease = before;
+  Send(kWorker, worker_, heartbeat);
+  runtime_.Settle();
+  Report({}, 0, CurrentTenure());
+  const Incarnation other = Register(kOther, Role::kWorker, "other", 3);
+  Send(kOther, other, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_EQ(AnswerTo<protocol::LeaseReply>(kOther).Body<protocol::LeaseReply>().lease.span.begin,
+            before.span.end);
+}
+
+TEST_F(MasterNodeTest, AnOldRepetitionOfALeaseRequestGetsAndEndsNothing) {
+  StartTraining();
+  ps_ = Register(kPs, Role::kPs, "ps-0", 99);
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kWait);
+  Report({}, 0, CurrentTenure());
+  // There is something to lease by now, but whoever was told to wait asks anew.
+  EXPECT_EQ(AskForLease(1).answer, LeaseAnswer::kWait);
+  const auto granted = AskForLease(2);
+  ASSERT_EQ(granted.answer, LeaseAnswer::kLease);
+  endpoint_.sent.clear();
+  Send(kWorker, worker_, protocol::LeaseRequest{1, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_TRUE(endpoint_.Take<protocol::LeaseReply>().empty());
+  EXPECT_EQ(AskForLease(2).lease, granted.lease);
+  // Nor when the lease is over.
+  Send(kWorker, worker_,
+       protocol::LeaseRequest{3, granted.lease.id, protocol::LeaseEnd::kFinished, false});
+  endpoint_.sent.clear();
+  Report({}, 0, CurrentTenure());
+  Report({}, 0, CurrentTenure());
+  Send(kWorker, worker_, protocol::LeaseRequest{2, {}, protocol::LeaseEnd::kNone, true});
+  EXPECT_TRUE(endpoint_.Take<protocol::LeaseReply>().empty());
+  EXPECT_EQ(AskForLease(4).lease.span.begin, 0u) << "it was given to nobody";
+}
+
+class EvaluatedJobTest : public MasterNodeTest {
+ protected:
+  static constexpr LogId kEval{1};
+  static constexpr uint64_t kAllDone = kRecords;
+  EvaluatedJobTest() : MasterNodeTest(Evaluating()) {}
+  static MasterOptions Evaluating() {
+    MasterOptions options = Options();
+    options.job.logs.push_back(
+        {kEval, "eval", "later.tsv", "criteo", 1, protocol::LogPurpose::kEvaluate});
+    return options;
+  }
+  void Train() {
+    Report({0, kRecords}, kRecords, CurrentTenure());
+    AnswerCheckpoint();
+    runtime_.Advance(milliseconds(100));
+  }
+  void Evaluate(Span span) {
+    protocol::ValidationHistogram predictions;
+    for (uint64_t i = 0; i < span.size(); ++i) predictions.Add(0.5f, 1.0f);
+    auto delta = predictions.ToDelta();
+    protocol::WorkerHeartbeat heartbeat;
+    heartbeat.validation.push_back(
+        {kEval, {span}, delta.buckets, delta.positive, delta.negative, delta.loss_sum});
+    Send(kWorker, worker_, heartbeat);
+  }
+  // The server comes back with only that much.
+  void FallBack(protocol::Offset end) {
+    ps_ = Register(kPs, Role::kPs, "ps-0", ++process_);
+    Report({0, end}, end, CurrentTenure());
+    runtime_.Advance(milliseconds(200));
+  }
+
+ private:
+  uint64_t process_ = 1000;
+};
+
+TEST_F(EvaluatedJobTest, WhatAServerLosesWhileTheModelIsEvaluatedIsLearntAgain) {
+  StartTraining();
+  Train();
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  Evaluate({0, 40});
+  FallBack(70);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  EXPECT_EQ(node_->evaluation().records(), 0u) << "that was another model";
+  const protocol::Lease lease = AskForLease(1).lease;
+  EXPECT_EQ(lease.log, kLog);
+  EXPECT_EQ(lease.span.begin, 70u);
+  Send(kWorker, worker_, protocol::LeaseRequest{2, lease.id, protocol::LeaseEnd::kFinished, false});
+  Train();
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  Evaluate({0, kRecords});
+  runtime_.Advance(milliseconds(100));
+  EXPECT_EQ(node_->phase(), Phase::kAuditing);
+  EXPECT_EQ(node_->evaluation().records(), kRecords);
+}
+
+TEST_F(EvaluatedJobTest, AServerThatComesBackWithEverythingChangesNothing) {
+  StartTraining();
+  Train();
+  Evaluate({0, 40});
+  FallBack(kRecords);
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  EXPECT_EQ(node_->evaluation().records(), 40u);
+}
+
+TEST_F(EvaluatedJobTest, AJobDoesNotCompleteNorStayCompleteWithFewerRecords) {
+  StartTraining();
+  Train();
+  Evaluate({0, kRecords});
+  runtime_.Advance(milliseconds(100));
+  ASSERT_EQ(node_->phase(), Phase::kAuditing);
+  // The audit's answer is of a server that has lost a part meanwhile.
+  Register(kPs, Role::kPs, "ps-0", 99);
+  AnswerAudit();
+  runtime_.Advance(milliseconds(500));
+  EXPECT_EQ(node_->phase(), Phase::kEvaluating);
+  FallBack(kRecords);
+  EXPECT_EQ(node_->phase(), Phase::kAuditing);
+  AnswerAudit();
+  EXPECT_EQ(node_->phase(), Phase::kCompleted);
+  FallBack(50);
+  EXPECT_EQ(node_->phase(), Phase::kTraining);
+  EXPECT_FALSE(node_->final_audit());
+  EXPECT_EQ(AskForLease(1).lease.span.begin, 50u);
 }
 
 }  // namespace

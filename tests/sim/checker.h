@@ -28,9 +28,9 @@ class Checker {
   Violation CheckRows() const;
   // The same of every image on every disk.
   Violation CheckDisks() const;
-  // What the cluster must be when the job is completed and everything is served again.
+  // What the cluster must be when the job is over and everything is served again.
   Violation CheckEnd();
-  // True once the job is completed and every partition is served by its owner.
+  // True once the job is over and every partition is served by its owner.
   bool IsSettled() const;
 
   // Asks the master for a checkpoint, as a user would; what was applied before it must be durable when
@@ -45,6 +45,8 @@ class Checker {
     protocol::Span run;  // the offsets that share the row
   };
 
+  bool IsOver(const master::MasterNode& master) const;
+  Violation CheckAudit(const master::MasterNode& master) const;
   Violation CheckDone(const master::MasterNode& master) const;
   Violation CheckFloor(const master::MasterNode& master);
   Violation CheckOwners() const;

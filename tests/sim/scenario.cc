@@ -108,6 +108,18 @@ void DrawNetwork(Random& random, Scenario* s) {
   }
 }
 
+// Apart from the rest, so that a seed's other draws stay as they are.
+void DrawGrowth(Scenario* s) {
+  Random random(base::Mix64(s->seed ^ 0x6204));
+  const bool evaluates = s->logs.back().spec.purpose == protocol::LogPurpose::kEvaluate;
+  if (!random.Chance(0.25) || evaluates) return;
+  s->linger = Between(random, 20, 2000);
+  for (SimLog& log : s->logs) {
+    log.spec.follow = true;
+    log.growth = Between(random, 50, 15'000);
+  }
+}
+
 }  // namespace
 
 std::string FaultName(Fault fault) { return kNames[static_cast<size_t>(fault)]; }
@@ -158,10 +170,10 @@ std::string Scenario::ToString() const {
     if (Has(static_cast<Fault>(f))) faults += std::string(" ") + kNames[f];
   }
   return fmt::format(
-      "{} partitions, {} servers, {} workers, {} logs, batch {}, pull ahead {}, {}, heartbeat {} "
+      "{} partitions, {} servers, {} workers, {} logs{}, batch {}, pull ahead {}, {}, heartbeat {} "
       "ms, "
       "checkpoint {} ms, faults until {} ms:{}",
-      partitions, ps, workers, logs.size(), batch_size, pull_ahead,
+      partitions, ps, workers, logs.size(), Follows() ? " that grow" : "", batch_size, pull_ahead,
       supervision == Supervision::kOutside    ? "started from outside"
       : supervision == Supervision::kLauncher ? "children end with the master"
                                               : "children are adopted",
@@ -195,6 +207,7 @@ Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
   s.faults_end = Between(random, 1000, 20'000);
   if (random.Chance(0.2)) s.backup_interval = Between(random, 300, 5000);
   s.restore_ps = Range(random, 1, std::min(4u, s.partitions));
+  DrawGrowth(&s);
   return s;
 }
 

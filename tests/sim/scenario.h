@@ -72,6 +72,7 @@ struct Scenario {
   uint32_t pull_ahead = 0;
   base::Duration heartbeat{};
   base::Duration node_timeout{};
+  base::Duration linger{};  // of logs that grow
   base::Duration checkpoint_interval{};
   uint64_t checkpoint_group_bytes = 0;
   uint32_t max_differences = 0;
@@ -98,6 +99,8 @@ struct Scenario {
   }
   // Of the cluster that is restored from a backup.
   Scenario AfterRestore() const;
+  // A job over logs that grow has no end: it waits.
+  bool Follows() const { return logs.front().spec.follow; }
   std::string ToString() const;
 };
 

@@ -179,7 +179,7 @@ SimCluster::SimCluster(const Scenario& scenario, const Trace& trace)
       network_(scheduler_, base::Mix64(scenario.seed ^ 0x4E7), trace),
       work_(scenario.work),
       disk_faults_(scenario.disk),
-      logs_(scenario.logs) {
+      logs_(scenario.logs, scheduler_) {
   network_.times = scenario.network;
   unnamed_workers_ = scenario.supervision == Supervision::kOutside && chance_.Chance(0.2);
 }
@@ -229,6 +229,7 @@ master::MasterOptions SimCluster::MasterSettings() {
   options.workers = scenario_.workers;
   options.heartbeat = scenario_.heartbeat;
   options.node_timeout = scenario_.node_timeout;
+  options.linger = scenario_.linger;
   // How often a process may die is the seed's business.
   options.max_quick_restarts = 16;
   options.drain_timeout = seconds(12);

@@ -24,8 +24,16 @@ uint64_t SimLog::DeadIn(Span span) const {
   return dead;
 }
 
+Offset SimLog::WrittenAt(base::Duration now) const {
+  if (now >= growth) return end;
+  return end * static_cast<uint64_t>(now.count()) / static_cast<uint64_t>(growth.count());
+}
+
+Offset SimLogReader::end() const { return logs_.Synced(log_); }
+
 Result<> SimLogReader::Read(Span span, stream::RecordBatch& out) {
-  if (span.end > log_.end) return Fail(ErrorCode::kInvalidArgument, "beyond the end of the log");
+  if (span.end > end())
+    return Fail(ErrorCode::kInvalidArgument, "beyond the synced end of the log");
   out.Clear();
   out.span = span;
   out.dense_count = dense_count();
@@ -59,13 +67,18 @@ const SimLog* SimLogs::Find(const protocol::LogSpec& spec) const {
 Result<std::unique_ptr<stream::LogReader>> SimLogs::Open(const protocol::LogSpec& spec) {
   const SimLog* log = Find(spec);
   if (log == nullptr) return Fail(ErrorCode::kNotFound, "no such log");
-  return std::make_unique<SimLogReader>(*log);
+  return std::make_unique<SimLogReader>(*this, *log);
 }
 
 Result<Offset> SimLogs::SyncedEnd(const protocol::LogSpec& spec) {
   const SimLog* log = Find(spec);
   if (log == nullptr) return Fail(ErrorCode::kNotFound, "no such log");
-  return log->end;
+  return synced_[spec.log] = log->WrittenAt(scheduler_.now());
+}
+
+Offset SimLogs::Synced(const SimLog& log) const {
+  const auto found = synced_.find(log.spec.log);
+  return found == synced_.end() ? 0 : found->second;
 }
 
 }  // namespace freshet::sim

@@ -29,10 +29,10 @@ class RpcClientTest : public ::testing::Test {
                      [this](Result<Packet> result) { results_.push_back(std::move(result)); });
   }
   std::vector<FakeEndpoint::Sent> Sent() { return endpoint_.Take<protocol::ViewRequest>(); }
-  bool Answer(RequestId request, const auto& message) {
+  bool Answer(RequestId request, const auto& message, PeerId from = kPeer) {
     Packet packet = protocol::EncodePacket(kSelf, request, message);
     const auto envelope = protocol::DecodeEnvelope(packet);
-    return rpc_.OnReply(*envelope, packet);
+    return rpc_.OnReply(from, *envelope, packet);
   }
 
   base::FakeRuntime runtime_;
@@ -50,6 +50,18 @@ TEST_F(RpcClientTest, TheReplyEndsTheCallOnce) {
   EXPECT_TRUE(results_[0].has_value());
   runtime_.Advance(seconds(10));
   EXPECT_EQ(Sent().size(), 1u);
+}
+
+TEST_F(RpcClientTest, OnlyThePeerThatWasAskedLastAnswers) {
+  constexpr PeerId kOther{2};
+  const RequestId request = Ask();
+  EXPECT_FALSE(Answer(request, protocol::ViewReply(), kOther));
+  EXPECT_FALSE(Answer(request, protocol::ErrorReply{ErrorCode::kFailed, "says who"}, kOther));
+  EXPECT_TRUE(results_.empty());
+  rpc_.Redirect(kPeer, kOther);
+  EXPECT_FALSE(Answer(request, protocol::ViewReply(), kPeer));
+  EXPECT_TRUE(Answer(request, protocol::ViewReply(), kOther));
+  EXPECT_EQ(results_.size(), 1u);
 }
 
 TEST_F(RpcClientTest, RepeatsUnderTheSameIdWithGrowingWaitsUntilTheDeadline) {
@@ -137,7 +149,7 @@ TEST_F(RpcClientTest, WhatWaitsForAPeerIsAskedAtOnceWhereItIsNow) {
   ASSERT_EQ(sent.size(), 1u);
   EXPECT_EQ(sent[0].to, PeerId(9));
   EXPECT_EQ(sent[0].envelope.request, request);
-  EXPECT_TRUE(Answer(request, protocol::ViewReply()));
+  EXPECT_TRUE(Answer(request, protocol::ViewReply(), PeerId(9)));
 }
 
 TEST_F(RpcClientTest, WhatWaitsForAPeerThatIsGoneEndsButNotInsideTheCall) {
@@ -162,7 +174,7 @@ TEST_F(RpcClientTest, OfWhatIsSaidAgainAndAgainOnlyTheOldestIsGivenUp) {
   }
   for (const RequestId request : requests) {
     Packet packet = protocol::EncodePacket(kSelf, request, protocol::ViewReply());
-    rpc.OnReply(*protocol::DecodeEnvelope(packet), packet);
+    rpc.OnReply(kPeer, *protocol::DecodeEnvelope(packet), packet);
   }
   EXPECT_EQ(answered, (std::vector<int>{2, 3, 4, 5, 6, 7, 8, 9}));
 }

@@ -25,11 +25,13 @@ const protocol::Sender kFromMaster{protocol::ClusterId(7), Incarnation()};
 // Every tenth record cannot be parsed.
 class FakeLog final : public stream::LogReader {
  public:
+  explicit FakeLog(const Offset& visible) : visible_(visible) {}
   uint32_t dense_count() const override { return 0; }
   uint32_t sparse_count() const override { return 1; }
   Offset end() const override { return 1000; }
   base::Result<> Read(Span span, stream::RecordBatch& out) override {
     out.Clear();
+    if (span.end > visible_) return base::Fail(ErrorCode::kUnavailable, "not there yet");
     out.span = span;
     out.sparse_count = 1;
     for (Offset offset = span.begin; offset < span.end; ++offset) {
@@ -45,14 +47,18 @@ class FakeLog final : public stream::LogReader {
     }
     return {};
   }
+
+ private:
+  const Offset& visible_;
 };
 
 class FakeOpener final : public LogOpener {
  public:
   bool fails = false;
+  Offset visible = 1000;  // records that this host sees yet
   base::Result<std::unique_ptr<stream::LogReader>> Open(const protocol::LogSpec&) override {
     if (fails) return base::Fail(ErrorCode::kNotFound, "no such file: clicks.tsv");
-    return std::unique_ptr<stream::LogReader>(std::make_unique<FakeLog>());
+    return std::unique_ptr<stream::LogReader>(std::make_unique<FakeLog>(visible));
   }
 };
 
@@ -260,6 +266,19 @@ TEST_F(WorkerNodeTest, AConflictGivesTheLeaseBack) {
   const auto ended = AnswerLease(protocol::LeaseAnswer::kWait);
   EXPECT_EQ(ended.how, LeaseEnd::kGivenBack);
   EXPECT_TRUE(ended.wants_more);
+}
+
+TEST_F(WorkerNodeTest, RecordsThatThisHostDoesNotSeeYetGiveTheLeaseBack) {
+  opener_.visible = 20;
+  Register();
+  DeclareTables();
+  AnswerLease(protocol::LeaseAnswer::kLease, {0, 60});
+  AnswerPulls();
+  AnswerPushes();
+  EXPECT_EQ(AnswerLease(protocol::LeaseAnswer::kWait).how, LeaseEnd::kGivenBack);
+  for (const auto& heartbeat : endpoint_.Take<protocol::WorkerHeartbeat>()) {
+    EXPECT_EQ(heartbeat.Body<protocol::WorkerHeartbeat>().fatal, "");
+  }
 }
 
 }  // namespace

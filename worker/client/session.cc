@@ -446,7 +446,7 @@ void Session::FinishCall(CallId id, Result<> outcome) {
   call.push_done(call.routed.push_result());
 }
 
-void Session::OnPacket(PeerId, Packet packet) {
+void Session::OnPacket(PeerId from, Packet packet) {
   if (exited_) return;
   const auto envelope = protocol::DecodeEnvelope(packet);
   if (!envelope) {
@@ -454,7 +454,7 @@ void Session::OnPacket(PeerId, Packet packet) {
     return;
   }
   if (sender_.incarnation.value() != 0 && envelope->cluster != sender_.cluster) return;
-  if (rpc_.OnReply(*envelope, packet)) return;
+  if (rpc_.OnReply(from, *envelope, packet)) return;
   if (envelope->type == MessageType::kViewReply && sender_.incarnation.value() != 0) {
     auto reply = protocol::DecodeBody<protocol::ViewReply>(packet);
     if (reply && HearsOfViews()) OnView(reply->view);
