@@ -160,6 +160,11 @@ void MasterNode::StartNodes() {
   }
   wanted.insert(state_.servers.begin(), state_.servers.end());
   wanted.insert(state_.workers.begin(), state_.workers.end());
+  // Who joined by itself is started again by whoever started it.
+  std::erase_if(wanted, [this](const std::string& name) {
+    const auto known = nodes_.find(name);
+    return known != nodes_.end() && !known->second.launched;
+  });
   // Those that own partitions are needed whatever the configuration says now.
   for (const protocol::Place& place : state_.view.places) {
     if (place.node >= state_.view.nodes.size()) continue;

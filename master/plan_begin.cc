@@ -166,6 +166,12 @@ Result<> PlanRunner::CheckDrain(const PlanRequest& request, Preview* preview) co
   if (IsServer(request.node) && cluster_.state.servers.size() < 2) {
     return Fail(ErrorCode::kConflict, request.node + " is the only server: add another one first");
   }
+  const bool only_worker = Has(cluster_.state.workers, request.node) &&
+                           cluster_.state.workers.size() < 2;
+  if (only_worker) {
+    return Fail(ErrorCode::kConflict,
+                request.node + " is the only worker started here: add another one first");
+  }
   preview->leaving.push_back(request.node);
   return {};
 }

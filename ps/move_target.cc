@@ -87,6 +87,7 @@ struct MoveTarget::Move {
 MoveTarget::~MoveTarget() {
   for (auto& [partition, move] : moves_) {
     move->ended = true;
+    move->rows = nullptr;  // callbacks that never run may keep the move for longer than the arena lives
     parts_.runtime.timers.Cancel(move->timer);
     if (move->call) parts_.rpc.Cancel(*move->call);
   }
@@ -135,6 +136,7 @@ void MoveTarget::Restart(const MovePtr& move) {
 
 void MoveTarget::End(const MovePtr& move) {
   move->ended = true;
+  move->rows = nullptr;
   parts_.runtime.timers.Cancel(move->timer);
   if (move->call) parts_.rpc.Cancel(*move->call);
   std::erase(to_freeze_, move);

@@ -57,6 +57,8 @@ class Checker {
   Violation CheckValidation(const master::MasterNode& master) const;
   void OnDrained(const std::string& name, const ps::PsNode& server);
   uint64_t Repairs() const;
+  void OnViewWritten(const protocol::View& before, const protocol::View& after);
+  Violation CheckMove(const protocol::View& before, const protocol::View& after, size_t p) const;
   void OnCheckpointed(const std::map<uint16_t, protocol::AppliedSets>& before);
 
   SimCluster& cluster_;

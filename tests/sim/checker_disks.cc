@@ -76,7 +76,7 @@ Violation Checker::CheckDurable(const master::MasterNode& master) {
 // A row that only one side has was never learnt: it must be as it began.
 Violation Checker::CheckSameRows(const ps::TableSet& tables, const ps::Partition& live,
                                  const ps::Partition& restored) const {
-  for (const protocol::Table& table : cluster_.master()->view().tables) {
+  for (const protocol::Table& table : tables_) {
     std::map<protocol::Key, std::vector<float>> rows[2];
     const ps::Partition* sides[2] = {&live, &restored};
     for (size_t side = 0; side < 2; ++side) {
@@ -100,6 +100,43 @@ Violation Checker::CheckSameRows(const ps::TableSet& tables, const ps::Partition
     }
   }
   return std::nullopt;
+}
+
+// I6: at the moment of a commit the old owner, frozen, and the image at the new one are the same.
+Violation Checker::CheckMove(const protocol::View& before, const protocol::View& after,
+                             size_t p) const {
+  const protocol::ViewNode& from = before.nodes[before.places[p].node];
+  const protocol::ViewNode& to = after.nodes[after.places[p].node];
+  const ps::PsNode* source = cluster_.FindServer(from.name, from.incarnation);
+  if (source == nullptr || source->slots().size() <= p) return std::nullopt;
+  const ps::Slot& slot = source->slots()[p];
+  if (!slot.serving() || slot.tenure != before.places[p].tenure) return std::nullopt;
+  const PartitionId id(static_cast<uint16_t>(p));
+  const auto chain = cluster_.disk(to.name).images.find(id);
+  if (chain == cluster_.disk(to.name).images.end()) {
+    return fmt::format("I6: partition {} becomes {}'s, which has no image of it", p, to.name);
+  }
+  ImageReader reader(cluster_.scenario().seed, after.tables);
+  ps::Partition arrived(id, reader.tables, reader.arena);
+  if (auto restored = arrived.Restore(chain->second); !restored) {
+    return fmt::format("I6: {} cannot restore partition {}: {}", to.name, p,
+                       restored.error().message);
+  }
+  if (arrived.applied() != slot.partition->applied()) {
+    return fmt::format("I6: partition {} goes from {} to {} with another applied set", p, from.name,
+                       to.name);
+  }
+  auto other = CheckSameRows(reader.tables, *slot.partition, arrived);
+  if (other) return "I6: moved: " + *other;
+  return std::nullopt;
+}
+
+void Checker::OnViewWritten(const protocol::View& before, const protocol::View& after) {
+  for (size_t p = 0; p < before.places.size() && !late_; ++p) {
+    const uint16_t from = before.places[p].node;
+    if (from == protocol::kNoNode || from == after.places[p].node) continue;
+    late_ = CheckMove(before, after, p);
+  }
 }
 
 // A server that left as it was asked to has everything on its disk: nothing of it is learnt again.

@@ -55,11 +55,35 @@ void FaultInjector::Inject(Fault fault) {
     case Fault::kSlow: return SlowOne();
     case Fault::kRot: return DamageOne();
     case Fault::kStop: return cluster_.Stop();
+    case Fault::kPlan: return StartPlan();
     case Fault::kJoin:
       if (cluster_.disks().size() < kMostServers) cluster_.JoinServer();
       return;
     default: return;
   }
+}
+
+void FaultInjector::StartPlan() {
+  if (random_.Chance(0.2)) return cluster_.CancelPlan();
+  const Scenario& scenario = cluster_.scenario();
+  master::PlanRequest plan;
+  plan.kind = static_cast<master::PlanKind>(1 + random_.Below(4));
+  switch (plan.kind) {
+    case master::PlanKind::kScale:
+      plan.ps = 1 + static_cast<uint32_t>(random_.Below(std::min(4u, scenario.partitions)));
+      if (random_.Chance(0.5)) plan.workers = 1 + static_cast<uint32_t>(random_.Below(4));
+      break;
+    case master::PlanKind::kMigrate:
+    case master::PlanKind::kDrain: {
+      const bool server = plan.kind == master::PlanKind::kMigrate || random_.Chance(0.7);
+      const SimNode* node = cluster_.Find(PickPid(server ? NodeKind::kPs : NodeKind::kWorker));
+      if (node == nullptr) return;
+      plan.node = node->process.name();
+      break;
+    }
+    default: break;
+  }
+  cluster_.StartPlan(plan);
 }
 
 int64_t FaultInjector::PickPid(NodeKind kind) {

@@ -26,6 +26,7 @@ class FaultInjector {
   void SlowOne();
   void SlowTurn(int64_t pid, base::Duration until);
   void DamageOne();
+  void StartPlan();
   void CutOne();
   int64_t PickPid(NodeKind kind);
   int64_t PickAny();

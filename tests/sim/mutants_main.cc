@@ -26,7 +26,7 @@ struct Row {
   const char* rule;
 };
 
-constexpr std::array<Row, 16> kRows = {{
+constexpr std::array<Row, 26> kRows = {{
     {Mutant::kRowsWithoutSet, "1", "rows_without_set", "G1"},
     {Mutant::kTwoTransactions, "2", "two_transactions", "G1"},
     {Mutant::kTrustFinished, "4", "trust_finished", "G14"},
@@ -43,6 +43,16 @@ constexpr std::array<Row, 16> kRows = {{
     {Mutant::kNoEmptyPushes, "30", "no_empty_pushes", "G4"},
     {Mutant::kLateHello, "-", "late_hello", "hello"},
     {Mutant::kDrainAtOnce, "-", "drain_at_once", "drain"},
+    {Mutant::kMoveWithoutSet, "3", "move_without_set", "G1"},
+    {Mutant::kPreparedBeforeDurable, "11", "prepared_before_durable", "G11"},
+    {Mutant::kUnfreezeAlone, "15", "unfreeze_alone", "G12"},
+    {Mutant::kDropAnyImage, "19", "drop_any_image", "G13"},
+    {Mutant::kCopyOfAnyMigration, "20", "copy_of_any_migration", "G10"},
+    {Mutant::kPreparedNextTenure, "23", "prepared_next_tenure", "G11"},
+    {Mutant::kViewOnWrongOwnerOnly, "24", "view_on_wrong_owner_only", "G17"},
+    {Mutant::kCommitAnyMigration, "25", "commit_any_migration", "G11"},
+    {Mutant::kNoViewOnRetry, "33", "no_view_on_retry", "G17"},
+    {Mutant::kOldPreparedReport, "-", "old_prepared_report", "G21"},
 }};
 static_assert(kRows.size() + 1 == static_cast<size_t>(Mutant::kCount));
 

@@ -18,7 +18,7 @@ namespace {
 constexpr std::array<const char*, kFaults> kNames = {
     "loss",    "duplicate", "delay",       "reorder",  "refuse", "kill_worker", "drain_worker",
     "kill_ps", "drain_ps",  "kill_master", "kill_all", "pause",  "cut",         "disk",
-    "crash",   "rot",       "slow",        "stop",     "join"};
+    "crash",   "rot",       "slow",        "stop",     "join",   "plan"};
 
 // The last fault of each level; a level has all before it too.
 struct Level {
@@ -28,7 +28,7 @@ struct Level {
 constexpr std::array<Level, 4> kLevels = {{{"network", Fault::kRefuse},
                                            {"workers", Fault::kDrainWorker},
                                            {"servers", Fault::kDrainPs},
-                                           {"all", Fault::kJoin}}};
+                                           {"all", Fault::kPlan}}};
 
 Duration Between(Random& random, double low_ms, double high_ms) {
   return Duration(static_cast<int64_t>(DrawLogUniform(random, low_ms, high_ms) * 1000));
@@ -84,6 +84,7 @@ Duration DrawInterval(Random& random, Fault fault) {
     case Fault::kKillAll: return Between(random, 800, 10'000);
     case Fault::kStop: return Between(random, 2000, 20'000);
     case Fault::kRot: return Between(random, 300, 8000);
+    case Fault::kPlan: return Between(random, 200, 4000);
     case Fault::kJoin: return Between(random, 1000, 8000);
     case Fault::kSlow:
     case Fault::kPause:

@@ -37,6 +37,7 @@ enum class Fault : uint8_t {
   kSlow,   // any process gets a part of its processor only, for seconds
   kStop,   // the whole cluster is stopped as an operator does it, and started again
   kJoin,   // one more server joins by itself
+  kPlan,   // servers and workers are added, taken away, replaced; partitions move
   kCount
 };
 constexpr size_t kFaults = static_cast<size_t>(Fault::kCount);

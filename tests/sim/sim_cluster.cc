@@ -156,6 +156,13 @@ class MasterLife final : public SimNode {
             cluster.MasterSettings(), process.runtime(), endpoint, store, launcher, cluster.logs_,
             [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
     endpoint.SetHandler(brain);
+    store.on_saved = [&cluster](const std::optional<protocol::Buffer>& before,
+                                const protocol::Buffer& after) {
+      if (!before || !cluster.on_view_written) return;
+      const auto old_state = protocol::DecodeStruct<master::ClusterState>(*before, "state");
+      const auto new_state = protocol::DecodeStruct<master::ClusterState>(after, "state");
+      cluster.on_view_written(old_state->view, new_state->view);
+    };
     if (cluster.trace().events) {
       brain.events().sink = [&cluster](const master::Event& event) {
         cluster.Log(fmt::format("master: {} {} {}", event.kind, event.node, event.text));
@@ -233,6 +240,7 @@ master::MasterOptions SimCluster::MasterSettings() {
   // How often a process may die is the seed's business.
   options.max_quick_restarts = 16;
   options.drain_timeout = seconds(12);
+  options.plans.join_timeout = seconds(5);
   return options;
 }
 
@@ -278,6 +286,11 @@ void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
   if (node != nullptr && !node->process.alive()) return;  // it has ended before it could
   Log(fmt::format("pid {} leaves with code {}: {}", pid, code, why));
   if (node != nullptr) CheckExit(*node, code, why);
+  const bool told = why == "the cluster was stopped";
+  if (node != nullptr && told && master() != nullptr &&
+      master()->phase() != master::Phase::kDraining) {
+    retired_.insert(node->process.name());
+  }
   // The brain is on the stack; its process still lives for a moment.
   scheduler_.After(Duration(static_cast<int64_t>(chance_.Below(5000))),
                    [this, pid, code] { End(pid, fmt::format("exit {}", code), code); });
@@ -338,6 +351,31 @@ void SimCluster::Stop() {
   });
 }
 
+void SimCluster::StartPlan(const master::PlanRequest& request) {
+  SimNode* node = master_node();
+  if (node == nullptr) return;
+  node->process.Post(Duration(0), [this, brain = master(), request] {
+    const auto id = brain->AddPlan(request);
+    Log(fmt::format("plan of kind {}, {} servers, {} workers, node '{}': {}",
+                    static_cast<int>(request.kind), request.ps, request.workers, request.node,
+                    id ? std::to_string(*id) : id.error().message));
+  });
+}
+
+void SimCluster::CancelPlan() {
+  SimNode* node = master_node();
+  if (node == nullptr) return;
+  node->process.Post(Duration(0), [this, brain = master()] {
+    for (const master::PlanRecord& plan : brain->plans()) {
+      if (plan.state >= master::PlanState::kDone) continue;
+      const uint64_t id = plan.id;
+      const auto cancelled = brain->CancelPlan(id);
+      return Log(
+          fmt::format("cancel plan {}: {}", id, cancelled ? "ok" : cancelled.error().message));
+    }
+  });
+}
+
 void SimCluster::StartBackup() {
   SimNode* node = master_node();
   if (node == nullptr) return;
@@ -378,6 +416,7 @@ void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& 
     }
     for (const int64_t child : pids) End(child, "signal 9", 137);
   }
+  if (retired_.erase(what.name) > 0) return;
   if (IsKeptFromOutside(what)) {
     scheduler_.After(DrawExponential(chance_, scenario_.restart_delay), [this, what] {
       if (!PidOf(what.name)) Spawn(what.kind, what.name);

@@ -86,6 +86,11 @@ class SimCluster {
   // As `freshet down`, then `up`.
   void Stop();
   void StartBackup();
+  void StartPlan(const master::PlanRequest& request);
+  // The oldest that has not ended.
+  void CancelPlan();
+  // Called when the master has written a state; while a partition changes its owner both have it.
+  std::function<void(const protocol::View& before, const protocol::View& after)> on_view_written;
   // No more faults: everything works and nobody is paused from now on.
   void Calm();
 
@@ -139,6 +144,7 @@ class SimCluster {
   std::map<int64_t, std::unique_ptr<SimNode>> nodes_;
   bool unnamed_workers_ = false;
   std::set<std::string> guests_;        // joined by themselves
+  std::set<std::string> retired_;       // left for a plan: nobody starts them again
   std::map<std::string, int> started_;  // processes by name
   bool was_stopped_ = false;            // who was not there to hear of it has to go later
   std::optional<std::string> unexplained_exit_;

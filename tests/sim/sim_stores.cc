@@ -174,7 +174,10 @@ Result<checkpoint::ImageFileInfo> SimImageStore::Export(PartitionId partition,
 }
 
 Result<> SimStateStore::Save(const Buffer& state) {
-  return access_.Write([&] { cell_ = Buffer::Copy(state.bytes()); });
+  return access_.Write([&] {
+    const Cell before = std::exchange(cell_, Buffer::Copy(state.bytes()));
+    if (on_saved) on_saved(before, state);
+  });
 }
 
 Result<> SimBackupWriter::Finish(master::BackupManifest manifest, const Buffer& state) {

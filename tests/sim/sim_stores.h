@@ -103,6 +103,8 @@ class SimStateStore final : public master::StateStore {
   using Cell = std::optional<protocol::Buffer>;
   SimStateStore(Cell& cell, DiskAccess& access) : cell_(cell), access_(access) {}
 
+  std::function<void(const Cell& before, const protocol::Buffer& after)> on_saved;
+
   base::Result<std::optional<protocol::Buffer>> Load() override { return cell_; }
   base::Result<> Save(const protocol::Buffer& state) override;
 
