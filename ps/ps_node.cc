@@ -45,10 +45,6 @@ Result<std::vector<protocol::Image>> LoadSound(checkpoint::ImageStore& store,
   return store.Load(partition);
 }
 
-}  // namespace
-
-namespace {
-
 // Only for MUTANT(kAdoptWatermark): what rule G2 forbids.
 void AdoptWatermarks(const Slots& slots, Partition* partition) {
   for (const Slot& other : slots) {
