@@ -401,6 +401,13 @@ void MasterNode::Complete() {
   events_.Add("job_completed", "", fmt::format("{} records in {:.1f} s", RecordsDone(), Seconds()));
 }
 
+bool MasterNode::OwnsPartitions(const std::string& name) const {
+  const auto index = state_.view.FindNode(name);
+  const auto& places = state_.view.places;
+  return index && std::any_of(places.begin(), places.end(),
+                              [&](const protocol::Place& place) { return place.node == *index; });
+}
+
 template <class Request, class Response>
 void MasterNode::AskEveryPs(const Request& request, base::Duration deadline,
                             std::function<void(Result<std::vector<Response>>)> done) {
@@ -412,7 +419,7 @@ void MasterNode::AskEveryPs(const Request& request, base::Duration deadline,
   auto gathering = std::make_shared<Gathering>();
   gathering->done = std::move(done);
   for (const auto& [name, node] : nodes_) {
-    if (node.role != Role::kPs || node.incarnation.value() == 0) continue;
+    if (node.role != Role::kPs || node.incarnation.value() == 0 || !OwnsPartitions(name)) continue;
     ++gathering->waiting;
     rpc_.Call(node.peer, sender_, request, {}, {.deadline = deadline, .attempt = seconds(2)},
               [gathering, name = name](Result<Packet> packet) {

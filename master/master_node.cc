@@ -298,7 +298,9 @@ void MasterNode::OnMoveReport(PeerId from, const Envelope& envelope, const Packe
   if (!report) {
     return ReplyError(from, envelope.request, report.error().code, report.error().message);
   }
-  if (auto taken = plans_.OnReport(node->name, *report); !taken) {
+  const auto taken = plans_.OnReport(node->name, *report);
+  if (exited_) return;  // nothing of it is durable
+  if (!taken) {
     return ReplyError(from, envelope.request, taken.error().code, taken.error().message);
   }
   Reply(from, envelope.request, protocol::MoveReportReply());

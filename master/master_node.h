@@ -273,6 +273,7 @@ class MasterNode : public transport::PacketHandler {
   bool BackToTraining();
   void Complete();
   void EndLeasesOf(const Node& node);
+  bool OwnsPartitions(const std::string& name) const;
   template <class Request, class Response>
   void AskEveryPs(const Request& request, base::Duration deadline,
                   std::function<void(base::Result<std::vector<Response>>)> done);

@@ -58,6 +58,13 @@ std::vector<std::string> FreeWorkers(const std::vector<std::string>& taken, size
 
 }  // namespace
 
+// Who joins by itself has any name; who is started for a plan is named here.
+bool PlanRunner::IsPs(const std::string& name) const {
+  const auto node = cluster_.nodes.find(name);
+  if (node == cluster_.nodes.end()) return name.starts_with("ps-");
+  return node->second.role == protocol::Role::kPs;
+}
+
 bool PlanRunner::IsServer(const std::string& name) const {
   return Has(cluster_.state.servers, name);
 }
@@ -65,7 +72,7 @@ bool PlanRunner::IsServer(const std::string& name) const {
 std::vector<std::string> PlanRunner::ServersAfter(const Preview& preview) const {
   std::vector<std::string> servers = cluster_.state.servers;
   for (const std::string& name : preview.joining) {
-    if (name.starts_with("ps-") && !Has(servers, name)) servers.push_back(name);
+    if (IsPs(name) && !Has(servers, name)) servers.push_back(name);
   }
   std::erase_if(servers, [&](const std::string& name) { return Has(preview.leaving, name); });
   return servers;
@@ -81,9 +88,7 @@ Result<PlanRunner::Preview> PlanRunner::Check(const PlanRequest& request) const 
     case PlanKind::kScale: ok = CheckScale(request, &preview); break;
     case PlanKind::kMigrate: ok = CheckMigrate(request, &preview); break;
     case PlanKind::kDrain: ok = CheckDrain(request, &preview); break;
-    case PlanKind::kJoin:
-      if (!IsServer(request.node)) preview.joining.push_back(request.node);
-      break;
+    case PlanKind::kJoin: ok = CheckJoin(request, &preview); break;
     default: break;
   }
   if (!ok) return Fail(ok.error().code, ok.error().message);
@@ -166,14 +171,28 @@ Result<> PlanRunner::CheckDrain(const PlanRequest& request, Preview* preview) co
   if (IsServer(request.node) && cluster_.state.servers.size() < 2) {
     return Fail(ErrorCode::kConflict, request.node + " is the only server: add another one first");
   }
-  const bool only_worker = Has(cluster_.state.workers, request.node) &&
-                           cluster_.state.workers.size() < 2;
+  const bool only_worker =
+      Has(cluster_.state.workers, request.node) && cluster_.state.workers.size() < 2;
   if (only_worker) {
     return Fail(ErrorCode::kConflict,
                 request.node + " is the only worker started here: add another one first");
   }
   preview->leaving.push_back(request.node);
   return {};
+}
+
+Result<> PlanRunner::CheckJoin(const PlanRequest& request, Preview* preview) const {
+  if (!cluster_.nodes.contains(request.node) || Leaves(request.node)) {
+    return Fail(ErrorCode::kNotFound, request.node + " has left again");
+  }
+  if (!IsServer(request.node)) preview->joining.push_back(request.node);
+  return {};
+}
+
+// Workers come and go without the partitions.
+bool PlanRunner::MovesPartitions(const PlanRequest& request) const {
+  if (request.kind == PlanKind::kScale) return request.ps > 0;
+  return request.kind != PlanKind::kDrain || IsPs(request.node);
 }
 
 // Those that are still to join have numbers beyond all others here.
@@ -190,7 +209,7 @@ void PlanRunner::CountMoves(const PlanRequest& request, Preview* preview) const 
     preview->moves = static_cast<size_t>(
         std::count_if(view.places.begin(), view.places.end(),
                       [&](const Place& place) { return from && place.node == *from; }));
-  } else if (request.ps > 0 || request.kind != PlanKind::kScale) {
+  } else if (MovesPartitions(request)) {
     preview->moves = PlanEqualShares(view.places, servers).size();
   }
   preview->nothing_to_do =
@@ -250,7 +269,7 @@ bool PlanRunner::Begin(PlanRecord& plan) {
   ClusterState& state = cluster_.state;
   state.servers = ServersAfter(*preview);
   for (const std::string& name : plan.joining) {
-    if (name.starts_with("ps-")) {
+    if (IsPs(name)) {
       state.next_ps = std::max(state.next_ps, static_cast<uint32_t>(NumberOf(name)) + 1);
     } else {
       state.workers.push_back(name);

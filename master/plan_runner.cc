@@ -98,13 +98,14 @@ bool PlanRunner::Usable(uint16_t node) const {
   const protocol::View& view = cluster_.state.view;
   if (node >= view.nodes.size() || view.nodes[node].incarnation.value() == 0) return false;
   const auto it = cluster_.nodes.find(view.nodes[node].name);
-  return it != cluster_.nodes.end() && it->second.state == "running" && it->second.connected;
+  return it != cluster_.nodes.end() && it->second.state == "running" && it->second.connected &&
+         !Leaves(it->first);
 }
 
 bool PlanRunner::Joined(PlanRecord& plan) {
   std::string missing;
   for (const std::string& name : plan.joining) {
-    if (!name.starts_with("ps-")) continue;
+    if (!IsPs(name)) continue;
     const auto index = cluster_.state.view.FindNode(name);
     if (!index || !Usable(*index)) missing = name;
   }
@@ -125,6 +126,22 @@ std::vector<uint16_t> PlanRunner::Indices(const std::vector<std::string>& names)
   return indices;
 }
 
+// A server that has nothing and is not heard is not waited for.
+std::vector<std::string> PlanRunner::PresentServers() const {
+  const protocol::View& view = cluster_.state.view;
+  std::vector<std::string> present;
+  for (const std::string& name : cluster_.state.servers) {
+    const auto index = view.FindNode(name);
+    const auto node = cluster_.nodes.find(name);
+    const bool gone = node == cluster_.nodes.end() || node->second.state == "lost";
+    const bool owns =
+        index && std::any_of(view.places.begin(), view.places.end(),
+                             [&](const Place& place) { return place.node == *index; });
+    if (owns || !gone) present.push_back(name);
+  }
+  return present;
+}
+
 // What is on its way counts as where it goes.
 std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
   if (plan.request.kind == PlanKind::kEvenLoad || plan.request.kind == PlanKind::kRelieve) {
@@ -139,8 +156,9 @@ std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
   for (Place& place : places) {
     if (place.migration.value() != 0) place.node = place.target;
   }
+  if (!MovesPartitions(plan.request)) return {};
   const bool replaces = plan.request.kind == PlanKind::kMigrate;
-  if (!replaces) return PlanEqualShares(places, Indices(cluster_.state.servers));
+  if (!replaces) return PlanEqualShares(places, Indices(PresentServers()));
   std::vector<PlannedMove> moves;
   const auto from = cluster_.state.view.FindNode(plan.request.node);
   const auto to = Indices(plan.joining);
@@ -336,13 +354,14 @@ void PlanRunner::Undo(PlanRecord& plan) {
   };
   auto& servers = cluster_.state.servers;
   for (const std::string& name : plan.leaving) {
-    const bool server = name.starts_with("ps-") && cluster_.nodes.contains(name);
+    const bool server = IsPs(name) && cluster_.nodes.contains(name);
     if (server && !leaving_.contains(name) && !IsServer(name)) servers.push_back(name);
   }
   for (const std::string& name : plan.joining) {
-    if (!name.starts_with("ps-") || owns(name)) continue;
+    if (!IsPs(name) || owns(name)) continue;
     std::erase(servers, name);
-    if (!cluster_.nodes.contains(name)) continue;
+    const auto node = cluster_.nodes.find(name);
+    if (node == cluster_.nodes.end() || !node->second.launched) continue;
     leaving_.insert(name);
     cluster_.launcher.Stop(name, StopMode::kDrain);
   }

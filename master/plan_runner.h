@@ -93,8 +93,12 @@ class PlanRunner {
   base::Result<> CheckScale(const PlanRequest& request, Preview* preview) const;
   base::Result<> CheckMigrate(const PlanRequest& request, Preview* preview) const;
   base::Result<> CheckDrain(const PlanRequest& request, Preview* preview) const;
+  base::Result<> CheckJoin(const PlanRequest& request, Preview* preview) const;
   void CountMoves(const PlanRequest& request, Preview* preview) const;
   std::vector<std::string> ServersAfter(const Preview& preview) const;
+  bool MovesPartitions(const PlanRequest& request) const;
+  bool IsPs(const std::string& name) const;
+  std::vector<std::string> PresentServers() const;
   std::vector<PlannedMove> MovesOf(const PlanRecord& plan) const;
   std::vector<uint16_t> Indices(const std::vector<std::string>& names) const;
   bool Usable(uint16_t node) const;

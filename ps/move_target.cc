@@ -32,6 +32,7 @@ constexpr uint32_t kMaxDifferences = 6;
 // What changed during a longer write is copied before the freeze.
 constexpr milliseconds kQuickStore{25};
 constexpr milliseconds kRetryDelay{50};
+constexpr milliseconds kReportAgain{500};
 constexpr uint32_t kMaxFailures = 100;
 
 constexpr transport::CallOptions kCopyCall{
@@ -87,7 +88,8 @@ struct MoveTarget::Move {
 MoveTarget::~MoveTarget() {
   for (auto& [partition, move] : moves_) {
     move->ended = true;
-    move->rows = nullptr;  // callbacks that never run may keep the move for longer than the arena lives
+    move->rows =
+        nullptr;  // callbacks that never run may keep the move for longer than the arena lives
     parts_.runtime.timers.Cancel(move->timer);
     if (move->call) parts_.rpc.Cancel(*move->call);
   }
@@ -390,17 +392,18 @@ void MoveTarget::Failed(const MovePtr& move, const base::Error& error) {
   EndFreeze(move);
 }
 
+// Whatever the answer was: as long as no view ends the migration, the master may have forgotten.
 void MoveTarget::Report(const MovePtr& move, protocol::MoveReport report) {
   report.partition = move->partition;
   report.migration = move->id;
   report.tenure = move->tenure;
-  move->call = parts_.rpc.Call(parts_.master, parts_.sender, report, {}, kReportCall,
-                               [this, move, report](const Result<Packet>& answer) {
-                                 move->call.reset();
-                                 const bool silent =
-                                     !answer && answer.error().code == ErrorCode::kTimeout;
-                                 if (silent && !move->ended) Report(move, report);
-                               });
+  move->call =
+      parts_.rpc.Call(parts_.master, parts_.sender, report, {}, kReportCall,
+                      [this, move, report](const Result<Packet>&) {
+                        move->call.reset();
+                        if (move->ended) return;
+                        Later(move, kReportAgain, [this, move, report] { Report(move, report); });
+                      });
 }
 
 std::optional<ArrivedRows> MoveTarget::Take(PartitionId partition, protocol::Tenure tenure) {
