@@ -476,17 +476,14 @@ Result<uint64_t> MasterNode::AddPlan(const PlanRequest& request) {
   return plans_.Add(request);
 }
 
-Result<> MasterNode::CancelPlan(uint64_t id) { return plans_.Cancel(id); }
-
 void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
   AskEveryPs<protocol::AuditRequest, protocol::AuditReply>(
       {}, seconds(20),
       [this, done = std::move(done)](Result<std::vector<protocol::AuditReply>> replies) {
         if (!replies) return done(base::Fail(replies.error().code, replies.error().message));
         std::vector<protocol::PartitionAudit> audits;
-        for (auto& reply : *replies) {
-          std::move(reply.partitions.begin(), reply.partitions.end(), std::back_inserter(audits));
-        }
+        for (auto& reply : *replies)
+          std::ranges::move(reply.partitions, std::back_inserter(audits));
         std::vector<protocol::LogId> logs;
         for (const auto& [id, log] : logs_) {
           if (log.spec.purpose == LogPurpose::kTrain) logs.push_back(id);

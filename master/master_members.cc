@@ -87,6 +87,7 @@ void MasterNode::RecallServers() {
   for (uint32_t i = 0; i < options_.workers; ++i) {
     state_.workers.push_back(fmt::format("worker-{}", i));
   }
+  if (!state_.placed) return;
   for (const protocol::ViewNode& node : state_.view.nodes) state_.servers.push_back(node.name);
   state_.next_ps = std::max(state_.next_ps, static_cast<uint32_t>(state_.servers.size()));
 }
@@ -217,6 +218,21 @@ bool MasterNode::AdoptNode(const std::string& name) {
 }
 
 void MasterNode::Launch(const std::string& name) {
+  if (plans_.Leaves(name)) return plans_.OnNodeGone(name);
+  if (auto started = StartProcess(name); !started) {
+    Fail("cannot start " + name + ": " + started.error().message);
+  }
+}
+
+// The plan waits for it, and fails in time.
+void MasterNode::LaunchForPlan(const std::string& name) {
+  const auto started = StartProcess(name);
+  if (started) return;
+  events_.Add("node_failed", name, "cannot be started: " + started.error().message);
+  nodes_.erase(name);
+}
+
+Result<> MasterNode::StartProcess(const std::string& name) {
   const NodeSpec spec = SpecOf(name);
   Node& node = nodes_[name];
   node.name = name;
@@ -227,9 +243,10 @@ void MasterNode::Launch(const std::string& name) {
   node.kill_asked = false;
   node.started = node.last_heard = runtime_.clock.Now();
   const auto pid = launcher_.Start(spec);
-  if (!pid) return Fail("cannot start " + name + ": " + pid.error().message);
+  if (!pid) return base::Fail(pid.error().code, pid.error().message);
   node.pid = *pid;
   events_.Add("node_started", name, fmt::format("pid {}", *pid));
+  return {};
 }
 
 void MasterNode::OnNodeExit(const NodeExit& exit) {

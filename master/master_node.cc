@@ -61,7 +61,7 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
       events_(runtime.clock),
       backup_({runtime_, rpc_, sender_, state_, nodes_, events_}),
       plans_({runtime_, state_, nodes_, events_, launcher_, [this] { return Save(); },
-              [this] { PublishView(); }, [this](const std::string& name) { Launch(name); },
+              [this] { PublishView(); }, [this](const std::string& name) { LaunchForPlan(name); },
               [this]() -> ProgressBook& { return *progress_; }},
              options_.plans),
       training_(options_.validation_window_records),

@@ -143,7 +143,7 @@ class MasterNode : public transport::PacketHandler {
   base::Result<PlanRunner::Preview> CheckPlan(const PlanRequest& request) const;
   // Its id; its end is in plans().
   base::Result<uint64_t> AddPlan(const PlanRequest& request);
-  base::Result<> CancelPlan(uint64_t id);
+  base::Result<> CancelPlan(uint64_t id) { return plans_.Cancel(id); }
   const std::vector<PlanRecord>& plans() const { return state_.plans; }
   // Asks every node to leave, workers first; calls `done` when all are gone, or with kTimeout when some
   // had to be killed. May be asked more than once.
@@ -190,6 +190,8 @@ class MasterNode : public transport::PacketHandler {
   bool AdoptNode(const std::string& name);
   NodeSpec SpecOf(const std::string& name) const;
   void Launch(const std::string& name);
+  void LaunchForPlan(const std::string& name);
+  base::Result<> StartProcess(const std::string& name);
   void KeepCounts(const Node& node);
   void CheckNodes();
   void MissNode(Node& node, base::Duration silence);

@@ -78,6 +78,16 @@ std::vector<std::string> PlanRunner::ServersAfter(const Preview& preview) const 
   return servers;
 }
 
+// Numbers are not used twice, and not those of servers that came by themselves.
+std::vector<std::string> PlanRunner::NewServers(size_t count) const {
+  std::vector<std::string> names;
+  for (uint32_t number = cluster_.state.next_ps; names.size() < count; ++number) {
+    std::string name = fmt::format("ps-{}", number);
+    if (!cluster_.nodes.contains(name)) names.push_back(std::move(name));
+  }
+  return names;
+}
+
 Result<PlanRunner::Preview> PlanRunner::Check(const PlanRequest& request) const {
   if (!cluster_.state.placed) {
     return Fail(ErrorCode::kUnavailable, "the cluster is still starting; try again");
@@ -124,9 +134,7 @@ Result<> PlanRunner::CheckScale(const PlanRequest& request, Preview* preview) co
         "this cluster starts no processes itself: start freshet-ps and freshet-worker where "
         "they shall run, and they join");
   }
-  for (size_t n = servers.size(); n < request.ps; ++n) {
-    preview->joining.push_back(fmt::format("ps-{}", cluster_.state.next_ps + (n - servers.size())));
-  }
+  if (request.ps > servers.size()) preview->joining = NewServers(request.ps - servers.size());
   if (request.ps > 0 && request.ps < servers.size()) {
     preview->leaving = Highest(servers, servers.size() - request.ps);
   }
@@ -157,7 +165,7 @@ Result<> PlanRunner::CheckMigrate(const PlanRequest& request, Preview* preview) 
                 fmt::format("a migration needs one server more for a while, and max_ps is {}",
                             limits_.max_ps));
   }
-  preview->joining.push_back(fmt::format("ps-{}", cluster_.state.next_ps));
+  preview->joining = NewServers(1);
   preview->leaving.push_back(request.node);
   return {};
 }
@@ -171,11 +179,14 @@ Result<> PlanRunner::CheckDrain(const PlanRequest& request, Preview* preview) co
   if (IsServer(request.node) && cluster_.state.servers.size() < 2) {
     return Fail(ErrorCode::kConflict, request.node + " is the only server: add another one first");
   }
-  const bool only_worker =
-      Has(cluster_.state.workers, request.node) && cluster_.state.workers.size() < 2;
-  if (only_worker) {
+  const bool others =
+      std::any_of(cluster_.nodes.begin(), cluster_.nodes.end(), [&](const auto& entry) {
+        return entry.second.role == protocol::Role::kWorker && entry.first != request.node &&
+               entry.second.state == "running" && !WillLeave(entry.first);
+      });
+  if (node->second.role == protocol::Role::kWorker && !others) {
     return Fail(ErrorCode::kConflict,
-                request.node + " is the only worker started here: add another one first");
+                request.node + " is the only worker that runs: add another one first");
   }
   preview->leaving.push_back(request.node);
   return {};
@@ -270,7 +281,8 @@ bool PlanRunner::Begin(PlanRecord& plan) {
   state.servers = ServersAfter(*preview);
   for (const std::string& name : plan.joining) {
     if (IsPs(name)) {
-      state.next_ps = std::max(state.next_ps, static_cast<uint32_t>(NumberOf(name)) + 1);
+      const auto next = static_cast<uint32_t>(NumberOf(name)) + 1;
+      if (plan.request.kind != PlanKind::kJoin) state.next_ps = std::max(state.next_ps, next);
     } else {
       state.workers.push_back(name);
     }

@@ -126,18 +126,22 @@ std::vector<uint16_t> PlanRunner::Indices(const std::vector<std::string>& names)
   return indices;
 }
 
+bool PlanRunner::Owns(uint16_t node) const {
+  const auto& places = cluster_.state.view.places;
+  return std::any_of(places.begin(), places.end(),
+                     [node](const Place& place) { return place.node == node; });
+}
+
 // A server that has nothing and is not heard is not waited for.
 std::vector<std::string> PlanRunner::PresentServers() const {
-  const protocol::View& view = cluster_.state.view;
   std::vector<std::string> present;
   for (const std::string& name : cluster_.state.servers) {
-    const auto index = view.FindNode(name);
+    const auto index = cluster_.state.view.FindNode(name);
     const auto node = cluster_.nodes.find(name);
-    const bool gone = node == cluster_.nodes.end() || node->second.state == "lost";
-    const bool owns =
-        index && std::any_of(view.places.begin(), view.places.end(),
-                             [&](const Place& place) { return place.node == *index; });
-    if (owns || !gone) present.push_back(name);
+    const bool there =
+        node != cluster_.nodes.end() &&
+        (node->second.awaited || (node->second.state != "lost" && node->second.state != "stopped"));
+    if (there || (index && Owns(*index))) present.push_back(name);
   }
   return present;
 }
@@ -318,7 +322,12 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
     const auto node = cluster_.nodes.find(name);
     if (node == cluster_.nodes.end()) continue;
     all_gone = false;
-    if (leaving_.insert(name).second) {
+    const auto index = cluster_.state.view.FindNode(name);
+    if (index && Owns(*index)) continue;
+    // It may have been on its way up again when it was asked first.
+    const auto asked = leaving_.find(name);
+    if (asked == leaving_.end() || asked->second != node->second.pid) {
+      leaving_[name] = node->second.pid;
       cluster_.events.Add("node_leaves", name, PlanText(plan.request));
       if (node->second.launched) cluster_.launcher.Stop(name, StopMode::kDrain);
     }
@@ -346,23 +355,18 @@ void PlanRunner::OnNodeGone(const std::string& name) {
 // none leaves again.
 void PlanRunner::Undo(PlanRecord& plan) {
   ClearIntents([](const Place&) { return true; });
-  const protocol::View& view = cluster_.state.view;
-  const auto owns = [&view](const std::string& name) {
-    const auto index = view.FindNode(name);
-    return index && std::any_of(view.places.begin(), view.places.end(),
-                                [&](const Place& place) { return place.node == *index; });
-  };
   auto& servers = cluster_.state.servers;
   for (const std::string& name : plan.leaving) {
     const bool server = IsPs(name) && cluster_.nodes.contains(name);
     if (server && !leaving_.contains(name) && !IsServer(name)) servers.push_back(name);
   }
   for (const std::string& name : plan.joining) {
-    if (!IsPs(name) || owns(name)) continue;
+    const auto index = cluster_.state.view.FindNode(name);
+    if (!IsPs(name) || (index && Owns(*index))) continue;
     std::erase(servers, name);
     const auto node = cluster_.nodes.find(name);
     if (node == cluster_.nodes.end() || !node->second.launched) continue;
-    leaving_.insert(name);
+    leaving_[name] = node->second.pid;
     cluster_.launcher.Stop(name, StopMode::kDrain);
   }
 }

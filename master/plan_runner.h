@@ -8,7 +8,6 @@
 
 #include <functional>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -96,8 +95,10 @@ class PlanRunner {
   base::Result<> CheckJoin(const PlanRequest& request, Preview* preview) const;
   void CountMoves(const PlanRequest& request, Preview* preview) const;
   std::vector<std::string> ServersAfter(const Preview& preview) const;
+  std::vector<std::string> NewServers(size_t count) const;
   bool MovesPartitions(const PlanRequest& request) const;
   bool IsPs(const std::string& name) const;
+  bool Owns(uint16_t node) const;
   std::vector<std::string> PresentServers() const;
   std::vector<PlannedMove> MovesOf(const PlanRecord& plan) const;
   std::vector<uint16_t> Indices(const std::vector<std::string>& names) const;
@@ -113,9 +114,9 @@ class PlanRunner {
 
   Cluster cluster_;
   PlanLimits limits_;
-  std::set<std::string> leaving_;    // asked to leave by a plan
-  std::vector<uint64_t> pauses_us_;  // of the running plan
-  base::Instant began_;              // of the running plan, in this process
+  std::map<std::string, int64_t> leaving_;  // asked to leave by a plan, and as which process
+  std::vector<uint64_t> pauses_us_;         // of the running plan
+  base::Instant began_;                     // of the running plan, in this process
   // Of a plan whose moves were decided when it began.
   std::vector<PlannedMove> decided_;
   // Only for MUTANT(kOldPreparedReport): what was prepared first, by partition.

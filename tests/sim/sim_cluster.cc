@@ -296,14 +296,16 @@ void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
                    [this, pid, code] { End(pid, fmt::format("exit {}", code), code); });
 }
 
-// I9: a process gives up only because of its own disk, or for another process of its name.
+// I9: a process gives up only because of its own disk, for another process of its name, or because a
+// plan has ended without it.
 void SimCluster::CheckExit(const SimNode& node, int code, const std::string& why) {
   const std::string& name = node.process.name();
   if (code == 0 && node.kind == NodeKind::kPs && on_drained) {
     on_drained(name, static_cast<const PsLife&>(node).brain);
   }
+  const bool let_go = master() != nullptr && !master()->nodes().contains(name);
   const bool explained =
-      code == 0 || node.disk_failures() > 0 || started_[name] > 1 || was_stopped_;
+      code == 0 || let_go || node.disk_failures() > 0 || started_[name] > 1 || was_stopped_;
   if (explained || unexplained_exit_) return;
   unexplained_exit_ = fmt::format("{} exits with code {}: {}", name, code, why);
 }

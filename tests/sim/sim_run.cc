@@ -97,6 +97,29 @@ class Run {
                             master->evaluation().Counted(log.spec.log).ToString(), log.end);
       }
     }
+    return text + Awaited(*master);
+  }
+
+  // What somebody may be waiting for.
+  static std::string Awaited(const master::MasterNode& master) {
+    std::string text;
+    for (const master::PlanRecord& plan : master.plans()) {
+      if (!plan.ended()) text += fmt::format(", plan {} ({})", plan.id, PlanText(plan.request));
+    }
+    const protocol::View& view = master.view();
+    for (size_t p = 0; p < view.places.size(); ++p) {
+      const protocol::Place& place = view.places[p];
+      const bool known =
+          master.progress().Reported(protocol::PartitionId(static_cast<uint16_t>(p)));
+      if (known && place.migration.value() == 0) continue;
+      text += fmt::format(
+          ", partition {} of {}{}{}", p, view.nodes[place.node].name,
+          known ? "" : " is not reported",
+          place.migration.value() == 0 ? "" : " is to go to " + view.nodes[place.target].name);
+    }
+    for (const auto& [name, node] : master.nodes()) {
+      text += fmt::format(", {} {}", name, node.state);
+    }
     return text;
   }
 
