@@ -62,6 +62,10 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
       backup_({runtime_, rpc_, sender_, state_, nodes_, events_}),
       plans_({runtime_, state_, nodes_, events_, launcher_, [this] { return Save(); },
               [this] { PublishView(); }, [this](const std::string& name) { LaunchForPlan(name); },
+              [this](const Node& node) {
+                EndLeasesOf(node);
+                KeepCounts(node);
+              },
               [this]() -> ProgressBook& { return *progress_; }},
              options_.plans),
       training_(options_.validation_window_records),

@@ -27,6 +27,8 @@ namespace {
 // A server that joined by itself is told to leave with the answers to its heartbeats; it has done so
 // when it is silent.
 constexpr std::chrono::seconds kSilentWhenGone{2};
+// A server without partitions that is not heard for so long is not waited for.
+constexpr std::chrono::seconds kForgottenAfter{20};
 constexpr size_t kMaxPlans = 64;
 
 uint64_t Quantile(std::vector<uint64_t> values, double q) {
@@ -73,6 +75,7 @@ size_t PlanRunner::under_way() const {
 
 void PlanRunner::Advance() {
   if (!cluster_.state.placed) return;
+  AskLeaving();
   PlanRecord* plan = Running();
   if (plan == nullptr) {
     const auto queued =
@@ -84,6 +87,10 @@ void PlanRunner::Advance() {
   }
   if (began_ == base::Instant()) began_ = cluster_.runtime.clock.Now();  // of a master before us
   if (!Joined(*plan)) return;
+  if (MovesPartitions(plan->request) && PresentServers().empty()) {
+    Undo(*plan);
+    return End(*plan, PlanState::kFailed, "there is no server left to move partitions to");
+  }
   const std::vector<PlannedMove> moves = MovesOf(*plan);
   StartMoves(moves);
   if (!moves.empty() || under_way() > 0 || !EndLeaving(*plan)) return;
@@ -132,15 +139,15 @@ bool PlanRunner::Owns(uint16_t node) const {
                      [node](const Place& place) { return place.node == node; });
 }
 
-// A server that has nothing and is not heard is not waited for.
 std::vector<std::string> PlanRunner::PresentServers() const {
+  const base::Instant now = cluster_.runtime.clock.Now();
   std::vector<std::string> present;
   for (const std::string& name : cluster_.state.servers) {
     const auto index = cluster_.state.view.FindNode(name);
     const auto node = cluster_.nodes.find(name);
-    const bool there =
-        node != cluster_.nodes.end() &&
-        (node->second.awaited || (node->second.state != "lost" && node->second.state != "stopped"));
+    const bool there = node != cluster_.nodes.end() &&
+                       ((node->second.state != "lost" && node->second.state != "stopped") ||
+                        now - node->second.last_heard < kForgottenAfter);
     if (there || (index && Owns(*index))) present.push_back(name);
   }
   return present;
@@ -313,6 +320,18 @@ void PlanRunner::OnServerLost(const std::string& name) {
   ClearIntents([&](const Place& place) { return place.target == *index || place.node == *index; });
 }
 
+// Whoever is on its way up is asked when it is there.
+void PlanRunner::AskLeaving() {
+  for (auto& [name, asked_pid] : leaving_) {
+    const auto node = cluster_.nodes.find(name);
+    if (node == cluster_.nodes.end() || !node->second.launched) continue;
+    const bool up = node->second.state == "running" || node->second.state == "lost";
+    if (!up || asked_pid == node->second.pid) continue;
+    asked_pid = node->second.pid;
+    cluster_.launcher.Stop(name, StopMode::kDrain);
+  }
+}
+
 // True when all of them are gone.
 bool PlanRunner::EndLeaving(PlanRecord& plan) {
   const base::Instant now = cluster_.runtime.clock.Now();
@@ -324,12 +343,8 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
     all_gone = false;
     const auto index = cluster_.state.view.FindNode(name);
     if (index && Owns(*index)) continue;
-    // It may have been on its way up again when it was asked first.
-    const auto asked = leaving_.find(name);
-    if (asked == leaving_.end() || asked->second != node->second.pid) {
-      leaving_[name] = node->second.pid;
+    if (leaving_.emplace(name, 0).second) {
       cluster_.events.Add("node_leaves", name, PlanText(plan.request));
-      if (node->second.launched) cluster_.launcher.Stop(name, StopMode::kDrain);
     }
     const bool quiet = now - node->second.last_heard > kSilentWhenGone;
     if (!node->second.launched && quiet) silent.push_back(name);
@@ -341,7 +356,10 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
 // Its place in the view stays, empty: whoever joins next takes it.
 void PlanRunner::OnNodeGone(const std::string& name) {
   leaving_.erase(name);
-  cluster_.nodes.erase(name);
+  if (const auto node = cluster_.nodes.find(name); node != cluster_.nodes.end()) {
+    cluster_.forget(node->second);
+    cluster_.nodes.erase(node);
+  }
   std::erase_if(cluster_.state.nodes, [&](const KnownNode& node) { return node.name == name; });
   if (const auto index = cluster_.state.view.FindNode(name)) {
     cluster_.state.view.nodes[*index] = {name, {}, {}};
@@ -357,8 +375,10 @@ void PlanRunner::Undo(PlanRecord& plan) {
   ClearIntents([](const Place&) { return true; });
   auto& servers = cluster_.state.servers;
   for (const std::string& name : plan.leaving) {
-    const bool server = IsPs(name) && cluster_.nodes.contains(name);
-    if (server && !leaving_.contains(name) && !IsServer(name)) servers.push_back(name);
+    const auto node = cluster_.nodes.find(name);
+    if (node == cluster_.nodes.end() || leaving_.contains(name)) continue;
+    if (IsPs(name) && !IsServer(name)) servers.push_back(name);
+    if (!IsPs(name) && node->second.launched) cluster_.state.workers.push_back(name);
   }
   for (const std::string& name : plan.joining) {
     const auto index = cluster_.state.view.FindNode(name);
@@ -366,8 +386,7 @@ void PlanRunner::Undo(PlanRecord& plan) {
     std::erase(servers, name);
     const auto node = cluster_.nodes.find(name);
     if (node == cluster_.nodes.end() || !node->second.launched) continue;
-    leaving_[name] = node->second.pid;
-    cluster_.launcher.Stop(name, StopMode::kDrain);
+    leaving_.emplace(name, 0);
   }
 }
 

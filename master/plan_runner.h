@@ -47,6 +47,8 @@ class PlanRunner {
     std::function<bool()> save;
     std::function<void()> publish_view;
     std::function<void(const std::string& name)> launch;
+    // A node is about to be removed: its leases end, its counts stay.
+    std::function<void(const Node& node)> forget;
     // The rule G6 part of a commit: what was reported of the partition counts no more.
     std::function<ProgressBook&()> progress;
   };
@@ -106,6 +108,7 @@ class PlanRunner {
   void StartMoves(const std::vector<PlannedMove>& moves);
   void Commit(size_t partition, uint16_t target, const protocol::MoveReport& report);
   bool ClearIntents(const std::function<bool(const protocol::Place&)>& which);
+  void AskLeaving();
   bool EndLeaving(PlanRecord& plan);
   void Undo(PlanRecord& plan);
   void End(PlanRecord& plan, PlanState state, const std::string& text);
@@ -114,9 +117,10 @@ class PlanRunner {
 
   Cluster cluster_;
   PlanLimits limits_;
-  std::map<std::string, int64_t> leaving_;  // asked to leave by a plan, and as which process
-  std::vector<uint64_t> pauses_us_;         // of the running plan
-  base::Instant began_;                     // of the running plan, in this process
+  std::map<std::string, int64_t>
+      leaving_;                      // told to leave by plans, and as which process; 0: not yet
+  std::vector<uint64_t> pauses_us_;  // of the running plan
+  base::Instant began_;              // of the running plan, in this process
   // Of a plan whose moves were decided when it began.
   std::vector<PlannedMove> decided_;
   // Only for MUTANT(kOldPreparedReport): what was prepared first, by partition.

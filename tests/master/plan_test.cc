@@ -323,6 +323,7 @@ TEST_F(PlanTest, ACancelledPlanLeavesEveryPartitionWhereItIs) {
   EXPECT_TRUE(node_->CancelPlan(id));
   EXPECT_TRUE(Moving().empty());
   EXPECT_EQ(Record(id).state, PlanState::kCancelled);
+  Tick();
   EXPECT_EQ(launcher_.stopped, std::vector<std::string>{"ps-2"}) << "it has nothing to do";
   Exited("ps-2");
   EXPECT_FALSE(launcher_.running.contains("ps-2"));

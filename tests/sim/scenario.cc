@@ -25,10 +25,11 @@ struct Level {
   const char* name;
   Fault last;
 };
-constexpr std::array<Level, 4> kLevels = {{{"network", Fault::kRefuse},
+constexpr std::array<Level, 5> kLevels = {{{"network", Fault::kRefuse},
                                            {"workers", Fault::kDrainWorker},
                                            {"servers", Fault::kDrainPs},
-                                           {"all", Fault::kPlan}}};
+                                           {"all", Fault::kJoin},
+                                           {"plans", Fault::kPlan}}};
 
 Duration Between(Random& random, double low_ms, double high_ms) {
   return Duration(static_cast<int64_t>(DrawLogUniform(random, low_ms, high_ms) * 1000));

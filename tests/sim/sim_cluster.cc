@@ -249,6 +249,7 @@ SimProcess::Options SimCluster::ProcessOptions(const std::string& name, int64_t 
 }
 
 int64_t SimCluster::Spawn(NodeKind kind, const std::string& name) {
+  retired_.erase(name);
   const int64_t pid = ++last_pid_;
   starting_[pid] = {kind, name};
   ++started_[name];
@@ -287,8 +288,7 @@ void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
   Log(fmt::format("pid {} leaves with code {}: {}", pid, code, why));
   if (node != nullptr) CheckExit(*node, code, why);
   const bool told = why == "the cluster was stopped";
-  if (node != nullptr && told && master() != nullptr &&
-      master()->phase() != master::Phase::kDraining) {
+  if (node != nullptr && told && LeavesForPlan(node->process.name())) {
     retired_.insert(node->process.name());
   }
   // The brain is on the stack; its process still lives for a moment.
@@ -350,31 +350,6 @@ void SimCluster::Stop() {
       was_stopped_ = true;
       OnExit(pid, 0, "stopped");
     });
-  });
-}
-
-void SimCluster::StartPlan(const master::PlanRequest& request) {
-  SimNode* node = master_node();
-  if (node == nullptr) return;
-  node->process.Post(Duration(0), [this, brain = master(), request] {
-    const auto id = brain->AddPlan(request);
-    Log(fmt::format("plan of kind {}, {} servers, {} workers, node '{}': {}",
-                    static_cast<int>(request.kind), request.ps, request.workers, request.node,
-                    id ? std::to_string(*id) : id.error().message));
-  });
-}
-
-void SimCluster::CancelPlan() {
-  SimNode* node = master_node();
-  if (node == nullptr) return;
-  node->process.Post(Duration(0), [this, brain = master()] {
-    for (const master::PlanRecord& plan : brain->plans()) {
-      if (plan.state >= master::PlanState::kDone) continue;
-      const uint64_t id = plan.id;
-      const auto cancelled = brain->CancelPlan(id);
-      return Log(
-          fmt::format("cancel plan {}: {}", id, cancelled ? "ok" : cancelled.error().message));
-    }
   });
 }
 

@@ -89,6 +89,7 @@ class SimCluster {
   void StartPlan(const master::PlanRequest& request);
   // The oldest that has not ended.
   void CancelPlan();
+  bool LeavesForPlan(const std::string& name);
   // Called when the master has written a state; while a partition changes its owner both have it.
   std::function<void(const protocol::View& before, const protocol::View& after)> on_view_written;
   // No more faults: everything works and nobody is paused from now on.
