@@ -30,10 +30,7 @@ enum class Mutant : uint8_t {
   kMoveWithoutSet,         // G1: a migration leaves the applied set behind
   kPreparedBeforeDurable,  // G11: the target says PREPARED before its image is durable
   kUnfreezeAlone,          // G12: the source takes pushes again without a view that says so
-  kDropAnyImage,           // G13: dropping a partition deletes whatever image is there
-  kCopyOfAnyMigration,     // G10: a difference is taken for a copy of an older migration
   kPreparedNextTenure,     // G11: the prepared image is stamped with the next tenure
-  kCommitAnyMigration,     // G11: a late PREPARED commits another migration
   kViewOnWrongOwnerOnly,   // G17: neither leases nor retries bring the view
   kNoViewOnRetry,          // G17: retries do not bring the view
   kOldPreparedReport,      // G21: the set of an older intent counts as the first report

@@ -233,8 +233,7 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   }
   // Its own answer was lost.
   if (place.node == *sender && place.tenure == report.tenure.Next()) return {};
-  const bool stands = place.migration == report.migration ||
-                      (MUTANT(kCommitAnyMigration) && place.migration.value() != 0);
+  const bool stands = place.migration == report.migration;
   if (!stands || place.target != *sender || place.tenure != report.tenure ||
       report.migration.value() == 0) {
     return Fail(ErrorCode::kConflict, "that migration is over");

@@ -204,7 +204,7 @@ void PsNode::Deactivate(PartitionId partition, Tenure below) {
   base::StopPoint("source_drops");
   slot = Slot();
   runtime_.executor.Run(
-      [store = &store_, partition, below = MUTANT(kDropAnyImage) ? Tenure(UINT64_MAX) : below] {
+      [store = &store_, partition, below] {
         if (auto removed = store->Remove(partition, below); !removed) {
           FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
                            removed.error().message);

@@ -26,7 +26,7 @@ struct Row {
   const char* rule;
 };
 
-constexpr std::array<Row, 26> kRows = {{
+constexpr std::array<Row, 23> kRows = {{
     {Mutant::kRowsWithoutSet, "1", "rows_without_set", "G1"},
     {Mutant::kTwoTransactions, "2", "two_transactions", "G1"},
     {Mutant::kTrustFinished, "4", "trust_finished", "G14"},
@@ -46,11 +46,8 @@ constexpr std::array<Row, 26> kRows = {{
     {Mutant::kMoveWithoutSet, "3", "move_without_set", "G1"},
     {Mutant::kPreparedBeforeDurable, "11", "prepared_before_durable", "G11"},
     {Mutant::kUnfreezeAlone, "15", "unfreeze_alone", "G12"},
-    {Mutant::kDropAnyImage, "19", "drop_any_image", "G13"},
-    {Mutant::kCopyOfAnyMigration, "20", "copy_of_any_migration", "G10"},
     {Mutant::kPreparedNextTenure, "23", "prepared_next_tenure", "G11"},
     {Mutant::kViewOnWrongOwnerOnly, "24", "view_on_wrong_owner_only", "G17"},
-    {Mutant::kCommitAnyMigration, "25", "commit_any_migration", "G11"},
     {Mutant::kNoViewOnRetry, "33", "no_view_on_retry", "G17"},
     {Mutant::kOldPreparedReport, "-", "old_prepared_report", "G21"},
 }};
@@ -61,7 +58,7 @@ struct MutantConfig {
   uint64_t sample = 100;
   uint64_t from = 1;
   uint32_t jobs = 1;
-  std::string faults = "all";
+  std::string faults = "plans";
   std::string mutant;
   bool verbose = false;
 
