@@ -107,6 +107,8 @@ void MasterNode::TakeClaim(Node& node, const protocol::WorkerHeartbeat& heartbea
 void MasterNode::AdoptClaim(Node& node) {
   std::optional<protocol::Lease>& claim = node.leasing.claim;
   if (!claim) return;
+  // Nobody would end it; whoever comes back says it again.
+  if (node.state != "running") return claim.reset();
   const auto log = logs_.find(claim->log);
   if (log != logs_.end() && !log->second.probed) return;
   const protocol::Lease lease = *std::exchange(claim, std::nullopt);

@@ -145,6 +145,25 @@ std::string MasterNode::FreeWorkerName(uint64_t process) const {
   }
 }
 
+Result<> MasterNode::CheckKnown(const protocol::RegisterRequest& request) const {
+  const auto known = nodes_.find(request.name);
+  if (known == nodes_.end()) {
+    if (nodes_.size() < kMaxNodes) return {};
+    return base::Fail(ErrorCode::kResourceExhausted,
+                      fmt::format("a cluster has at most {} nodes", kMaxNodes));
+  }
+  const Node& node = known->second;
+  if (node.role != request.role) {
+    return base::Fail(ErrorCode::kConflict,
+                      "the name " + request.name + " belongs to a node of another role");
+  }
+  // A hello of a child that ended since may be late: it must not displace the one that runs.
+  const bool ended = node.launched && node.pid != 0 && node.pid != request.pid;
+  if (!ended || MUTANT(kLateHello)) return {};
+  return base::Fail(ErrorCode::kConflict, fmt::format("{} runs as process {}, not {}", request.name,
+                                                      node.pid, request.pid));
+}
+
 void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet& packet) {
   auto request = protocol::DecodeBody<protocol::RegisterRequest>(packet);
   if (!request) {
@@ -164,22 +183,11 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
   }
   if (request->name.empty()) request->name = FreeWorkerName(request->process);
   const auto known = nodes_.find(request->name);
-  if (known != nodes_.end() && known->second.role != request->role) {
-    return ReplyError(from, envelope.request, ErrorCode::kConflict,
-                      "the name " + request->name + " belongs to a node of another role");
+  if (auto ok = CheckKnown(*request); !ok) {
+    return ReplyError(from, envelope.request, ok.error().code, ok.error().message);
   }
-  if (known == nodes_.end() && nodes_.size() >= kMaxNodes) {
-    return ReplyError(from, envelope.request, ErrorCode::kResourceExhausted,
-                      fmt::format("a cluster has at most {} nodes", kMaxNodes));
-  }
-  // A hello of a child that ended since may be late: it must not displace the one that runs.
-  const bool ended = known != nodes_.end() && known->second.launched && known->second.pid != 0 &&
-                     known->second.pid != request->pid;
-  if (ended && !MUTANT(kLateHello)) {
-    return ReplyError(from, envelope.request, ErrorCode::kConflict,
-                      fmt::format("{} runs as process {}, not {}", request->name, known->second.pid,
-                                  request->pid));
-  }
+  // A child of a master before us that had not yet said hello to it.
+  if (known == nodes_.end() && launcher_.manages_processes()) AdoptNode(request->name);
   Node& node = nodes_[request->name];
   if (node.process != request->process || node.incarnation.value() == 0) {
     EndLeasesOf(node);

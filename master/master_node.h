@@ -209,6 +209,7 @@ class MasterNode : public transport::PacketHandler {
   // `code` tells the command what to exit with.
   void Fail(const std::string& why, base::ErrorCode code = base::ErrorCode::kFailed);
   void Exit(int code, const std::string& why);
+  base::Result<> CheckKnown(const protocol::RegisterRequest& request) const;
   void OnRegister(transport::PeerId from, const protocol::Envelope& envelope,
                   const protocol::Packet& packet);
   std::string FreeWorkerName(uint64_t process) const;
