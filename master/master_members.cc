@@ -173,6 +173,11 @@ void MasterNode::StartNodes() {
     const auto known = nodes_.find(owner);
     if (known == nodes_.end() || known->second.launched) wanted.insert(owner);
   }
+  // Children of a master before us that had not yet said hello to it.
+  for (uint32_t i = 0; i < state_.next_ps; ++i) {
+    const std::string name = fmt::format("ps-{}", i);
+    if (!wanted.contains(name) && !nodes_.contains(name)) AdoptNode(name);
+  }
   std::vector<std::string> gone;
   for (const auto& [name, node] : nodes_) {
     if (!node.launched || wanted.contains(name)) continue;

@@ -182,12 +182,9 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
                       "registration refused: of another cluster, or a PS without --name");
   }
   if (request->name.empty()) request->name = FreeWorkerName(request->process);
-  const auto known = nodes_.find(request->name);
   if (auto ok = CheckKnown(*request); !ok) {
     return ReplyError(from, envelope.request, ok.error().code, ok.error().message);
   }
-  // A child of a master before us that had not yet said hello to it.
-  if (known == nodes_.end() && launcher_.manages_processes()) AdoptNode(request->name);
   Node& node = nodes_[request->name];
   if (node.process != request->process || node.incarnation.value() == 0) {
     EndLeasesOf(node);
@@ -228,7 +225,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
 void MasterNode::PlanShareOf(const Node& node) {
   const auto& servers = state_.servers;
   const bool known = std::find(servers.begin(), servers.end(), node.name) != servers.end();
-  if (known || node.launched || plans_.WillLeave(node.name) || !state_.placed) return;
+  if (known || plans_.Leaves(node.name) || plans_.WillLeave(node.name) || !state_.placed) return;
   if (auto added = AddPlan({PlanKind::kJoin, 0, 0, node.name}); !added) {
     FRESHET_LOG_WARN("{} gets no partitions: {}", node.name, added.error().message);
   }
