@@ -121,6 +121,7 @@ std::vector<MasterSetting> MasterSettings(const TrainOptions& options) {
       {"workers", fmt::to_string(options.workers)},
       {"epochs", fmt::to_string(options.epochs)},
       {"follow", "false"},
+      {"auto_balance", "false"},  // a job that ends has no time to win it back
       {"eval_data", Quoted(options.eval_data)},
       {"batch_size", fmt::to_string(options.batch_size)},
       {"seed", fmt::to_string(options.seed)},

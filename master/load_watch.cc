@@ -36,11 +36,6 @@ double LoadWatch::CapacityOf(uint16_t node) const {
   return it == servers_.end() || it->second.us_per_row <= 0 ? 0 : 1e6 / it->second.us_per_row;
 }
 
-double LoadWatch::BusyOf(uint16_t node) const {
-  const auto it = servers_.find(node);
-  return it == servers_.end() ? 0 : it->second.busy;
-}
-
 void LoadWatch::Sample(double seconds, const std::vector<Place>& places) {
   std::map<uint16_t, uint64_t> rows;
   for (size_t p = 0; p < partitions_.size(); ++p) {

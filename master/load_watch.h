@@ -57,8 +57,6 @@ class LoadWatch {
 
   // Rows of pulls and pushes a second that it could serve, as measured; 0 = not known yet.
   double CapacityOf(uint16_t node) const;
-  // Share of the time that it is serving; 0 = not known yet.
-  double BusyOf(uint16_t node) const;
 
  private:
   struct Partition {

@@ -49,14 +49,13 @@ struct CopyReply {
   static constexpr MessageType kType = MessageType::kCopyReply;
   // Of a round's first slice and of a difference: the cut before which everything that changed is in it.
   uint32_t cut = 0;
-  CopyPosition next;   // kSlice
-  uint8_t more = 0;    // kSlice: 1 = the round goes on at `next`
-  uint64_t total = 0;  // rows of the partition now
+  CopyPosition next;  // kSlice
+  uint8_t more = 0;   // kSlice: 1 = the round goes on at `next`
   // Of a difference: what the rows are together with it.
   uint64_t version = 0;
   AppliedSets applied;
   static auto Fields(auto& self, auto&& f) {
-    return f(self.cut, self.next, self.more, self.total, self.version, self.applied);
+    return f(self.cut, self.next, self.more, self.version, self.applied);
   }
 };
 

@@ -30,7 +30,6 @@ base::Result<CopyAnswer> CopySource::Handle(const protocol::CopyRequest& request
   Slot& slot = slots_[p];
   Partition& partition = *slot.partition;
   CopyAnswer out;
-  out.reply.total = partition.rows();
   const bool all = request.since_cut == 0;
   if (request.mode == CopyMode::kSlice) {
     base::StopPoint("source_copies");

@@ -88,8 +88,8 @@ struct MoveTarget::Move {
 MoveTarget::~MoveTarget() {
   for (auto& [partition, move] : moves_) {
     move->ended = true;
-    move->rows =
-        nullptr;  // callbacks that never run may keep the move for longer than the arena lives
+    // Callbacks that never run may keep the move for longer than the arena lives.
+    move->rows = nullptr;
     parts_.runtime.timers.Cancel(move->timer);
     if (move->call) parts_.rpc.Cancel(*move->call);
   }

@@ -65,8 +65,6 @@ class MoveTarget {
   // prepared for it: what the store would give, without reading it (rule G8).
   std::optional<ArrivedRows> Take(protocol::PartitionId partition, protocol::Tenure tenure);
 
-  size_t under_way() const { return moves_.size(); }
-
  private:
   struct Move;
   using MovePtr = std::shared_ptr<Move>;

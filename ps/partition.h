@@ -65,7 +65,7 @@ class Partition {
   };
   Slice CutSlice(protocol::CopyPosition at, std::optional<uint32_t> since_cut,
                  size_t max_bytes) const;
-  // What changes from now on is not before the returned cut.
+  // Rows that change from now on carry a later cut than the returned one.
   uint32_t BeginRound();
   // Rows of a slice or of a difference; how many. On an error the partition is of no use any more.
   base::Result<uint64_t> Merge(const std::vector<protocol::Buffer>& blocks);
