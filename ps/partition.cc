@@ -153,14 +153,6 @@ Result<> Partition::Restore(const std::vector<Image>& images) {
   return {};
 }
 
-Result<> Partition::Apply(const Image& difference) {
-  auto ok = difference.header.whole()
-                ? Fail(ErrorCode::kConflict, "a whole image is not a difference")
-                : ApplyImage(difference);
-  if (!ok) Clear();
-  return ok;
-}
-
 Partition::Slice Partition::CutSlice(protocol::CopyPosition at, std::optional<uint32_t> since_cut,
                                      size_t max_bytes) const {
   Slice slice;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Partition: the rows of one partition and the applied sets that say exactly which offsets they hold (rule
 // G1). The two are cut into one image and restored from one image, never apart. Belongs to the PS loop;
-// owns its shards; borrows the tables and the arena. A failed Restore or Apply leaves it empty.
+// owns its shards; borrows the tables and the arena. A failed Restore leaves it empty.
 #pragma once
 
 #include <cstdint>
@@ -51,8 +51,6 @@ class Partition {
   // A whole image, then its differences in order. kCorrupt, kNotFound (unknown table), kConflict (an image
   // that does not fit onto the one before), kResourceExhausted.
   base::Result<> Restore(const std::vector<protocol::Image>& images);
-  // One more difference onto a partition that only Restore and Apply have changed.
-  base::Result<> Apply(const protocol::Image& difference);
   void Clear();
 
   // How a partition goes to another PS while it serves. Rows of its next blocks from `at` on, about

@@ -69,7 +69,7 @@ TEST_F(Train, MasterIsToldEverythingInItsFile) {
                 "schema: \"movielens\"\n"
                 "model: \"lr\"\n"
                 "model_config: [\"l2=0.1\", \"optimizer=sgd\"]\n"
-                "ps: 2\nworkers: 3\nepochs: 4\nfollow: false\n"
+                "ps: 2\nworkers: 3\nepochs: 4\nfollow: false\nauto_balance: false\n"
                 "eval_data: \"" +
                 Path("ratings.csv") +
                 "\"\n"

@@ -142,8 +142,35 @@ TEST_F(PartitionTest, ABaseAndItsDifferencesAreTheWhole) {
 
   Partition stepwise = Make();
   ASSERT_TRUE(stepwise.Restore({chain[0]}));
-  for (size_t i = 1; i < chain.size(); ++i) ASSERT_TRUE(stepwise.Apply(chain[i]));
+  for (size_t i = 1; i < chain.size(); ++i) {
+    const auto merged = stepwise.Merge(chain[i].blocks);
+    ASSERT_TRUE(merged);
+    EXPECT_EQ(*merged, chain[i].header.rows);
+    stepwise.Settle(chain[i].header.stamp, chain[i].header.applied);
+  }
   ExpectSame(original, stepwise);
+}
+
+TEST_F(PartitionTest, SlicesOfDifferentMomentsAndADifferenceAreOneImage) {
+  Partition source = Make();
+  uint64_t seed = 1;
+  for (; seed <= 30; ++seed) Step(source, seed);
+  Partition target = Make();
+  uint32_t since = 0;
+  protocol::CopyPosition at;
+  for (bool more = true; more;) {
+    if (at == protocol::CopyPosition()) since = source.BeginRound();
+    const auto slice = source.CutSlice(at, std::nullopt, 1);
+    ASSERT_TRUE(target.Merge(slice.blocks));
+    Step(source, seed++);  // while it is copied it learns
+    at = slice.next;
+    more = slice.more;
+  }
+  const auto rest = source.CutSlice({}, since, SIZE_MAX / 16);
+  EXPECT_FALSE(rest.more);
+  ASSERT_TRUE(target.Merge(rest.blocks));
+  target.Settle({Tenure(1), source.version()}, source.applied());
+  ExpectSame(source, target);
 }
 
 TEST_F(PartitionTest, ADifferenceHoldsOnlyWhatChangedSinceItsBase) {
