@@ -12,6 +12,7 @@
 #include "tests/chaos/fault_plan.h"
 #include "tests/chaos/recovery_table.h"
 #include "tests/chaos/small_disk.h"
+#include "tests/chaos/verdict.h"
 #include "tests/integration/up_cluster.h"
 #include "transport/system_clock.h"
 
@@ -24,12 +25,6 @@ struct ChaosOptions {
   std::string model = "lr";
   uint32_t batch_size = 256;
   uint32_t checkpoint_interval_ms = 200;
-};
-
-enum class Verdict : uint8_t {
-  kExact,   // every planned fault happened, records flowed throughout, every audit was exact
-  kFailed,  // an audit was not, or the cluster did not recover
-  kVoid,    // it proves nothing: not all faults happened, or the records did not flow
 };
 
 class ChaosRun {

@@ -11,21 +11,42 @@
 #include "base/log.h"
 #include "tests/base/temp_dir.h"
 #include "tests/chaos/chaos_run.h"
+#include "tests/chaos/plan_storm.h"
 
 namespace freshet::chaos {
 namespace {
 
 constexpr int kVoidCode = 4;
 
+StormOptions StormOf(const ChaosOptions& options, uint32_t plans) {
+  return {.seed = options.plan.seed,
+          .plans = plans,
+          .dir = options.dir,
+          .records = options.records,
+          .model = options.model,
+          .batch_size = options.batch_size,
+          .checkpoint_interval_ms = options.checkpoint_interval_ms};
+}
+
+template <class Run>
+Verdict RunAndReport(Run&& run) {
+  const Verdict verdict = run.Run();
+  fmt::print("{}", run.Report());
+  return verdict;
+}
+
 int Main(int argc, char** argv) {
   ChaosOptions options;
   std::string dir;
+  uint32_t plans = 0;
   base::ConfigFields fields;
   fields.Add("seed", &options.plan.seed, "of the faults and the data");
   fields.Add("kills", &options.plan.kills, {.min = 0, .max = 100'000},
              "SIGKILLs of any process, or all; other faults come in proportion");
   fields.Add("all_kills", &options.plan.all_kills, {.min = 0, .max = 10'000},
              "then everything is killed so many times in a row");
+  fields.Add("plans", &plans, {.min = 0, .max = 100'000},
+             "instead of faults: so many random plans (scale, migrate, ..) under random SIGKILLs");
   fields.Add("ps", &options.plan.ps, {.min = 1, .max = 16}, "parameter servers");
   fields.Add("workers", &options.plan.workers, {.min = 1, .max = 16}, "workers");
   fields.Add("records", &options.records, {.min = 1000},
@@ -49,9 +70,8 @@ int Main(int argc, char** argv) {
     fmt::print(stderr, "freshet_chaos: {} is there already\n", options.dir);
     return 2;
   }
-  ChaosRun run(options);
-  const Verdict verdict = run.Run();
-  fmt::print("{}", run.Report());
+  const Verdict verdict = plans > 0 ? RunAndReport(PlanStorm(StormOf(options, plans)))
+                                    : RunAndReport(ChaosRun(options));
   if (verdict == Verdict::kFailed) return 1;
   return verdict == Verdict::kVoid ? kVoidCode : 0;
 }
