@@ -129,10 +129,9 @@ class Start {
     const auto pid = base::ReadFile(base::JoinPath(config_.dir(), kSupervisorFile), 64);
     return pid && pid->starts_with(fmt::format("{}\n", supervisor_));
   }
-  Count CountOf(const Json& status, const char* role, const char* key) const {
-    Count count;
-    const Json wanted = config_.Value(key);
-    if (wanted.is_number_unsigned()) count.wanted = wanted.get<size_t>();
+  static Count CountOf(const Json& status, const char* role, const char* key) {
+    // Plans may have changed what the settings say.
+    Count count{.wanted = static_cast<size_t>(NumberAt(At(status, "wanted"), key))};
     for (const Json& node : At(status, "nodes")) {
       if (TextAt(node, "role") == role && TextAt(node, "state") == "running") ++count.running;
     }

@@ -87,6 +87,7 @@ ordered_json StatusJson(const MasterNode& node) {
   }
   return {{"job", JobJson(node)},
           {"view", node.view().number.value()},
+          {"wanted", {{"ps", node.WantedServers()}, {"workers", node.WantedWorkers()}}},
           {"nodes", std::move(nodes)},
           {"logs", std::move(logs)},
           {"plans", PlansJson(node)}};

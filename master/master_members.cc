@@ -92,6 +92,22 @@ void MasterNode::RecallServers() {
   state_.next_ps = std::max(state_.next_ps, static_cast<uint32_t>(state_.servers.size()));
 }
 
+size_t MasterNode::WantedServers() const {
+  size_t wanted = state_.placed ? state_.servers.size() : options_.ps;
+  for (const PlanRecord& plan : state_.plans) {
+    if (!plan.ended() && plan.request.ps > 0) wanted = plan.request.ps;
+  }
+  return wanted;
+}
+
+size_t MasterNode::WantedWorkers() const {
+  size_t wanted = state_.workers.size();
+  for (const PlanRecord& plan : state_.plans) {
+    if (!plan.ended() && plan.request.workers > 0) wanted = plan.request.workers;
+  }
+  return wanted;
+}
+
 // Other numbers than the last time are a plan like any other.
 void MasterNode::FollowConfiguration() {
   PlanRequest request;

@@ -145,6 +145,9 @@ class MasterNode : public transport::PacketHandler {
   base::Result<uint64_t> AddPlan(const PlanRequest& request);
   base::Result<> CancelPlan(uint64_t id) { return plans_.Cancel(id); }
   const std::vector<PlanRecord>& plans() const { return state_.plans; }
+  // So many there shall be, now or when the plans that were asked for have ended.
+  size_t WantedServers() const;
+  size_t WantedWorkers() const;
   // Asks every node to leave, workers first; calls `done` when all are gone, or with kTimeout when some
   // had to be killed. May be asked more than once.
   void Stop(std::function<void(base::Result<>)> done);

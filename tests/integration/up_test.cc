@@ -237,6 +237,24 @@ TEST_F(UpTest, EverythingKilledGoesOnFromWhatIsDurable) {
   DownOrFail();
 }
 
+TEST_F(UpTest, WhatPlansMadeOfTheClusterIsWhatComesBack) {
+  UpOrFail(Settings(100'000));
+  ASSERT_EQ(cluster_.Freshet({"scale", "--ps", "1", "--workers", "3", "--wait"}).code, 0);
+  cluster_.KillAll();
+  UpAgainOrFail();
+  const auto processes = cluster_.Processes();
+  EXPECT_TRUE(processes.contains("worker-2"));
+  EXPECT_EQ(processes.contains("ps-0") + processes.contains("ps-1"), 1);
+  // A plan that had no time to begin is not forgotten either.
+  ASSERT_EQ(cluster_.Freshet({"scale", "--ps", "3"}).code, 0);
+  cluster_.KillAll();
+  UpAgainOrFail();
+  const auto status = cluster_.AwaitStatus([](const Json& s) { return RecordsOf(s) > 0; });
+  EXPECT_EQ(NumberAt(cli::At(status, "wanted"), "ps"), 3);
+  ExpectExact(0);
+  DownOrFail();
+}
+
 TEST_F(UpTest, SupervisorKilledAndBackTakesTheClusterAsItIs) {
   UpOrFail(Settings(1000));
   const Json before = cluster_.AwaitRecords(1000);
