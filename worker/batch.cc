@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/batch.h"
 
+#include <algorithm>
 #include <numeric>
+
+#include "worker/client/finite.h"
 
 namespace freshet::worker {
 
@@ -44,6 +47,14 @@ void Batch::Compute(Model& model) {
     for (auto& table : gradients) output.gradients.emplace_back(table);
   }
   model.Compute(input, output);
+}
+
+const char* Batch::NotFinite() const {
+  if (!AllFinite(logits)) return "prediction";
+  if (purpose != protocol::LogPurpose::kTrain) return nullptr;
+  const bool finite = std::all_of(gradients.begin(), gradients.end(),
+                                  [](const auto& table) { return AllFinite(table); });
+  return finite ? nullptr : "gradient";
 }
 
 std::vector<protocol::Offset> Batch::DeadOffsets() const {

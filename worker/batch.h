@@ -36,6 +36,8 @@ struct Batch {
   void Route(const std::vector<BatchTable>& tables, uint32_t partitions);
   // On the loop, after the pull.
   void Compute(Model& model);
+  // What of it must not be pushed; null: all is well.
+  const char* NotFinite() const;
   std::vector<protocol::Offset> DeadOffsets() const;
 };
 

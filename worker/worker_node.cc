@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "worker/worker_node.h"
 
-#include <cmath>
 #include <utility>
 
 #include "base/log.h"
@@ -203,9 +202,8 @@ void WorkerNode::OnPulled(const std::shared_ptr<Batch>& batch, Result<> outcome)
   }
   if (batch->records.rows > 0) {
     batch->Compute(*model_);
-    for (const float logit : batch->logits) {
-      if (std::isfinite(logit)) continue;
-      Fatal("the model diverged (a prediction is not a number) at log " +
+    if (const char* what = batch->NotFinite()) {
+      Fatal(std::string("the model diverged (a ") + what + " is not a finite number) at log " +
             logs_.at(batch->log).spec.name + " offset " + std::to_string(batch->span.begin) +
             ": lower learning_rate");
       return Retire(batch);

@@ -210,6 +210,9 @@ TEST_F(ClientTest, ABatchIsInHandUntilItIsPushedOrGivenBack) {
   const std::vector<float> one_float = {1};
   EXPECT_EQ(client->Push(**first, {{*table, keys, one_float}}).error().code,
             ErrorCode::kInvalidArgument);
+  const std::vector<float> bad_floats = {1, std::nanf("")};
+  EXPECT_EQ(client->Push(**first, {{*table, keys, bad_floats}}).error().code,
+            ErrorCode::kInvalidArgument);
   EXPECT_EQ(client->ReportPredictions(**first, one_float).error().code,
             ErrorCode::kInvalidArgument);
   ASSERT_TRUE(client->GiveBack(**first));

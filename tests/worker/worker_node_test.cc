@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "tests/base/fake_runtime.h"
 #include "tests/transport/fake_endpoint.h"
 
@@ -122,7 +125,7 @@ class WorkerNodeTest : public ::testing::Test {
     runtime_.Settle();
     return body;
   }
-  void AnswerPulls() {
+  void AnswerPulls(float weight = 0) {
     for (const auto& pull : endpoint_.Take<protocol::PullRequest>()) {
       const auto body = pull.Body<protocol::PullRequest>();
       protocol::PullReply reply;
@@ -130,8 +133,8 @@ class WorkerNodeTest : public ::testing::Test {
       std::vector<protocol::Buffer> values;
       for (const auto& table : body.tables) {
         const uint32_t dim = view_.tables[table.table.value()].schema.dim;
-        values.push_back(
-            protocol::Buffer::Copy(std::string(table.rows * dim * sizeof(float), '\0')));
+        const std::vector<float> weights(table.rows * dim, weight);
+        values.push_back(protocol::Buffer::Copy(std::as_bytes(std::span(weights))));
       }
       Answer(pull, reply, std::move(values));
     }
@@ -252,6 +255,31 @@ TEST_F(WorkerNodeTest, APushThatCanNeverWorkFailsTheJobInsteadOfBeingTriedForEve
   EXPECT_EQ(
       endpoint_.Take<protocol::WorkerHeartbeat>().back().Body<protocol::WorkerHeartbeat>().fatal,
       "malformed request: its span");
+}
+
+TEST_F(WorkerNodeTest, AModelThatDivergedIsNotPushed) {
+  Register();
+  DeclareTables();
+  AnswerLease(protocol::LeaseAnswer::kLease, {0, 20});
+  AnswerPulls(std::numeric_limits<float>::infinity());
+  EXPECT_TRUE(endpoint_.Take<protocol::PushRequest>().empty());
+  EXPECT_EQ(
+      endpoint_.Take<protocol::WorkerHeartbeat>().back().Body<protocol::WorkerHeartbeat>().fatal,
+      "the model diverged (a prediction is not a finite number) at log train offset 0: lower "
+      "learning_rate");
+}
+
+TEST(BatchTest, SaysWhatOfItIsNoNumber) {
+  Batch batch;
+  batch.logits = {1, -1e38f};
+  batch.gradients = {{1, 2}, std::vector<float>(100, 3)};
+  EXPECT_EQ(batch.NotFinite(), nullptr);
+  batch.gradients[1][99] = -std::numeric_limits<float>::infinity();
+  EXPECT_STREQ(batch.NotFinite(), "gradient");
+  batch.gradients[1][99] = std::nanf("");
+  EXPECT_STREQ(batch.NotFinite(), "gradient");
+  batch.logits[0] = std::nanf("");
+  EXPECT_STREQ(batch.NotFinite(), "prediction");
 }
 
 TEST_F(WorkerNodeTest, AConflictGivesTheLeaseBack) {

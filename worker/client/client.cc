@@ -13,6 +13,7 @@
 #include "transport/loop_thread.h"
 #include "worker/batch_cutter.h"
 #include "worker/client/client_core.h"
+#include "worker/client/finite.h"
 #include "worker/file_logs.h"
 #include "worker/model/key_dedup.h"
 
@@ -338,6 +339,11 @@ Result<PushResult> Client::Push(const Batch& batch, const std::vector<PushTable>
       float* to = &keys.values[size_t{index} * dim];
       for (uint32_t d = 0; d < dim; ++d) to[d] += from[d];
       from += dim;
+    }
+    if (!AllFinite(keys.values)) {
+      return Fail(ErrorCode::kInvalidArgument,
+                  fmt::format("a gradient of table {} is not a finite number; nothing was pushed",
+                              tables[t].table.id.value()));
     }
     push.rows.push_back({&keys.routing, dim, nullptr, keys.values.data()});
   }

@@ -63,7 +63,7 @@ struct PullTable {
 };
 
 // One table's part of a push. gradients[i * dim ..] are the i-th key's; those of a key that repeats are
-// summed first, so that each row learns once per batch.
+// summed first, so that each row learns once per batch. A sum that is no finite number is kInvalidArgument.
 struct PushTable {
   TableHandle table;
   std::span<const protocol::Key> keys;
