@@ -9,8 +9,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "stream/generator.h"
-
 namespace freshet::chaos {
 
 using base::ProcessId;
@@ -27,8 +25,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Whoever was hit has to be well again within this time.
-constexpr seconds kPatience{60};
 // Somebody restarts what died; a fault that finds nobody to hit waits so long.
 constexpr seconds kRespawn{20};
 constexpr uint64_t kDiskBytes = 128 << 20;
@@ -64,10 +60,12 @@ std::string Tail(const std::string& path, int64_t bytes) {
 
 }  // namespace
 
-ChaosRun::ChaosRun(ChaosOptions options) : options_(std::move(options)), cluster_(options_.dir) {}
+ChaosRun::ChaosRun(ChaosOptions options)
+    : options_(std::move(options)), cluster_(options_.training) {}
 
-// The disk can only go when nobody uses it any more.
-ChaosRun::~ChaosRun() { cluster_.KillAll(); }
+bool ChaosRun::Check(const base::Result<>& outcome) {
+  return outcome.has_value() || Fail(outcome.error().message);
+}
 
 bool ChaosRun::Fail(const std::string& why) {
   verdict_ = Verdict::kFailed;
@@ -87,65 +85,29 @@ int64_t ChaosRun::MillisecondsSince(const Moment& moment) const {
   return std::chrono::duration_cast<milliseconds>(clock_.Now() - moment.at).count();
 }
 
-void ChaosRun::Wait(milliseconds time) {
-  cluster_.Await([] { return false; }, time);
-}
-
 Verdict ChaosRun::Run() {
   if (!StartCluster()) return verdict_;
   plan_ = DrawPlan(options_.plan);
   for (const Fault& fault : plan_) table_.Plan(fault.kind);
   if (!RunPlan()) return verdict_;
-  if (!AwaitFlow() || !Audit()) return verdict_;
-  const auto down = cluster_.Freshet({"down"});
-  if (down.code != 0) Fail("freshet down: " + down.err);
+  if (!Check(cluster_.AwaitFlow()) || !Check(cluster_.Audit())) return verdict_;
+  Check(cluster_.Down());
   if (!table_.complete()) Void("not every planned fault happened");
   if (flowed_ == 0) Void("no records flowed between the faults");
   return verdict_;
 }
 
 bool ChaosRun::StartCluster() {
-  const std::string data = options_.dir + "/clicks.tsv";
-  stream::GeneratorOptions generator{.records = options_.records};
-  generator.model.seed = options_.plan.seed;
-  if (auto made = stream::GenerateLog(generator, data, {}); !made) {
-    return Fail(made.error().message);
-  }
-  const std::string disk = cluster_.dir() + "/ps-0";
+  const std::string disk = cluster_.up.dir() + "/ps-0";
   fs::create_directories(disk);
   auto mounted = SmallDisk::Mount(disk, kDiskBytes);
   options_.plan.disk = mounted.has_value();
   disk_word_ = mounted ? fmt::format("tmpfs of {} MiB for ps-0", kDiskBytes >> 20)
                        : "SKIPPED, " + mounted.error().message;
   if (mounted) disk_.emplace(std::move(*mounted));
-  const auto up =
-      cluster_.Up({{"data", data},
-                   {"schema", "freshet"},
-                   {"model", options_.model},
-                   {"ps", std::to_string(options_.plan.ps)},
-                   {"workers", std::to_string(options_.plan.workers)},
-                   {"epochs", "1000000"},
-                   {"batch_size", std::to_string(options_.batch_size)},
-                   {"partitions", "64"},
-                   {"heartbeat_ms", "50"},
-                   {"node_timeout_ms", "1000"},
-                   {"hung_timeout_ms", "5000"},
-                   {"lease_target_ms", "5000"},
-                   {"checkpoint_interval_ms", std::to_string(options_.checkpoint_interval_ms)}});
-  if (up.code != 0) return Fail("freshet up: " + up.err);
-  return AwaitFlow();
-}
-
-bool ChaosRun::AwaitFlow() {
-  const Json before =
-      cluster_.AwaitStatus([](const Json& s) { return RecordsOf(s) > 0; }, kPatience);
-  if (before.is_null()) return Void("records did not begin to flow");
-  const Json after = cluster_.AwaitStatus(
-      [&](const Json& s) { return RecordsOf(s) >= RecordsOf(before) + 10 * options_.batch_size; },
-      kPatience);
-  if (after.is_null()) return Void("records did not flow");
-  if (TextAt(At(after, "job"), "phase") != "training") return Void("the log was too short");
-  return true;
+  return Check(cluster_.Start({{"ps", std::to_string(options_.plan.ps)},
+                               {"workers", std::to_string(options_.plan.workers)},
+                               {"lease_target_ms", "5000"}}));
 }
 
 bool ChaosRun::RunPlan() {
@@ -154,8 +116,8 @@ bool ChaosRun::RunPlan() {
     const Fault& fault = plan_[i];
     Json before;
     if (alone) {
-      Wait(fault.pause);
-      before = cluster_.AwaitStatus([this](const Json& s) { return AllRun(s); }, kPatience);
+      cluster_.Wait(fault.pause);
+      before = cluster_.up.AwaitStatus([this](const Json& s) { return AllRun(s); }, kPatience);
       if (before.is_null()) return Fail("not everything runs before a fault");
     }
     Moment since;
@@ -173,9 +135,10 @@ bool ChaosRun::RunPlan() {
     fmt::print(stderr, "{}: serving after {} ms, records flow after {} ms\n", name,
                recovery.serving_ms.value_or(-1), recovery.flowing_ms.value_or(-1));
     table_.Add(fault.kind, alone ? recovery : Recovery{});
-    if (alone) CheckOthers(fault, before, cluster_.AwaitStatus([](const Json&) { return true; }));
+    if (alone)
+      CheckOthers(fault, before, cluster_.up.AwaitStatus([](const Json&) { return true; }));
     alone = true;
-    if (i % kFaultsPerAudit == kFaultsPerAudit - 1 && !Audit()) return false;
+    if (i % kFaultsPerAudit == kFaultsPerAudit - 1 && !Check(cluster_.Audit())) return false;
     if (verdict_ != Verdict::kExact) return false;
   }
   return true;
@@ -183,9 +146,9 @@ bool ChaosRun::RunPlan() {
 
 std::optional<ProcessId> ChaosRun::AwaitProcess(const std::string& name) {
   std::optional<ProcessId> pid;
-  cluster_.Await(
+  cluster_.up.Await(
       [&] {
-        const auto processes = cluster_.Processes();
+        const auto processes = cluster_.up.Processes();
         const auto process = processes.find(name);
         if (process != processes.end()) pid = process->second;
         return pid.has_value();
@@ -202,7 +165,7 @@ bool ChaosRun::Inject(const Fault& fault, Moment* since) {
     case FaultKind::kKillPs:
     case FaultKind::kKillWorker:
     case FaultKind::kKillMaster: return Kill(hit_, since);
-    case FaultKind::kKillSupervisor: return Kill(hit_, since) && Up();
+    case FaultKind::kKillSupervisor: return Kill(hit_, since) && Check(cluster_.UpAgain());
     case FaultKind::kKillAll: return KillEverything(since);
     case FaultKind::kStopPs:
     case FaultKind::kStopWorker:
@@ -220,28 +183,28 @@ bool ChaosRun::Kill(const std::string& name, Moment* since) {
   *since = Now();
   if (!base::SignalProcess(*pid, SIGKILL)) return Void(name + " ended by itself");
   // Its parent may be slow to collect it; what is left of it does nothing.
-  cluster_.Await([&] { return base::CommandLineOf(*pid).empty(); }, seconds(5));
+  cluster_.up.Await([&] { return base::CommandLineOf(*pid).empty(); }, seconds(5));
   return true;
 }
 
 bool ChaosRun::KillEverything(Moment* since) {
   *since = Now();
-  cluster_.KillAll();
-  return Up();
+  cluster_.up.KillAll();
+  return Check(cluster_.UpAgain());
 }
 
 bool ChaosRun::StopAndGoOn(const Fault& fault, Moment* since) {
   const auto pid = AwaitProcess(hit_);
   if (!pid) return false;
   if (!base::SignalProcess(*pid, SIGSTOP)) return Void(hit_ + " ended by itself");
-  Wait(fault.hold);
+  cluster_.Wait(fault.hold);
   *since = Now();
   if (!base::SignalProcess(*pid, SIGCONT)) return Void(hit_ + " ended while it was stopped");
   return true;
 }
 
 size_t ChaosRun::CountInLog(const std::string& node, const std::string& words) const {
-  const std::string text = Tail(cluster_.dir() + "/logs/" + node + ".log", kLogTailBytes);
+  const std::string text = Tail(cluster_.up.dir() + "/logs/" + node + ".log", kLogTailBytes);
   size_t count = 0;
   for (size_t at = text.find(words); at != std::string::npos; at = text.find(words, at + 1))
     ++count;
@@ -251,9 +214,9 @@ size_t ChaosRun::CountInLog(const std::string& node, const std::string& words) c
 bool ChaosRun::FillDisk(const Fault& fault, Moment* since) {
   const size_t failed = CountInLog("ps-0", "checkpoint failed");
   if (auto filled = disk_->Fill(); !filled) return Void(filled.error().message);
-  Wait(fault.hold / 2);
+  cluster_.Wait(fault.hold / 2);
   if (fault.kills_too && !Kill("ps-0", since)) return false;
-  Wait(fault.hold / 2);
+  cluster_.Wait(fault.hold / 2);
   disk_->Free();
   *since = Now();
   disk_noticed_ += CountInLog("ps-0", "checkpoint failed") > failed ? 1 : 0;
@@ -261,15 +224,9 @@ bool ChaosRun::FillDisk(const Fault& fault, Moment* since) {
 }
 
 bool ChaosRun::Restart(Moment* since) {
-  const auto down = cluster_.Freshet({"down"});
-  if (down.code != 0) return Fail("freshet down: " + down.err);
+  if (!Check(cluster_.Down())) return false;
   *since = Now();
-  return Up();
-}
-
-bool ChaosRun::Up() {
-  const auto up = cluster_.Freshet({"up"});
-  return up.code == 0 || Fail(fmt::format("freshet up ended with {}: {}", up.code, up.err));
+  return Check(cluster_.UpAgain());
 }
 
 bool ChaosRun::AllRun(const Json& status) const {
@@ -288,7 +245,7 @@ bool ChaosRun::AllRun(const Json& status) const {
 
 // The master's own measurement ends at the event; ours began at the signal.
 std::optional<int64_t> ChaosRun::ServingEvent(const std::string& node, const Moment& since) const {
-  const std::string text = Tail(cluster_.dir() + "/events.jsonl", kEventsTailBytes);
+  const std::string text = Tail(cluster_.up.dir() + "/events.jsonl", kEventsTailBytes);
   for (size_t at = text.find('\n'); at != std::string::npos && at + 1 < text.size();) {
     const size_t end = text.find('\n', at + 1);
     const Json event = Json::parse(text.substr(at + 1, end - at - 1), nullptr, false);
@@ -306,17 +263,17 @@ bool ChaosRun::Recover(const Fault& fault, const Moment& since, Recovery* recove
     const Json node = NodeOf(status, hit_);
     return AllRun(status) && (!killed_node || NumberAt(node, "pid") != hit_pid_);
   };
-  Json status = cluster_.AwaitStatus(serving, kRespawn);
-  if (status.is_null() && !cluster_.Processes().contains("supervisor")) {
+  Json status = cluster_.up.AwaitStatus(serving, kRespawn);
+  if (status.is_null() && !cluster_.up.Processes().contains("supervisor")) {
     ++given_up_;  // as it should when its master dies again and again
-    if (!Up()) return false;
+    if (!Check(cluster_.UpAgain())) return false;
   }
-  if (status.is_null()) status = cluster_.AwaitStatus(serving, kPatience);
+  if (status.is_null()) status = cluster_.up.AwaitStatus(serving, kPatience);
   if (status.is_null()) return Fail("not everything runs again after " + NameOf(fault.kind));
   recovery->serving_ms = MillisecondsSince(since);
   const uint64_t records = RecordsOf(status);
   uint64_t least = records;  // a PS that came back has older rows until its gaps are learnt again
-  const Json flowing = cluster_.AwaitStatus(
+  const Json flowing = cluster_.up.AwaitStatus(
       [&](const Json& s) {
         least = std::min(least, RecordsOf(s));
         return RecordsOf(s) > least;
@@ -343,28 +300,13 @@ void ChaosRun::CheckOthers(const Fault& fault, const Json& before, const Json& a
   }
 }
 
-bool ChaosRun::Audit() {
-  testing::CommandOutput audit;
-  // Right after a fault a partition may be on its way back.
-  const bool answered = cluster_.Await(
-      [&] {
-        audit = cluster_.Freshet({"verify", "-o", "json"});
-        return audit.json().is_object() && audit.json().contains("ok");
-      },
-      kPatience);
-  ++audits_;
-  audit_ = audit.json().dump();
-  if (!answered) return Fail("freshet verify: " + audit.err);
-  return audit.code == 0 || Fail("the audit is not exact: " + audit.out);
-}
-
 std::string ChaosRun::Report() const {
   const char* words[] = {"exact", "FAILED", "VOID"};
   std::string text = table_.Text();
   text +=
       fmt::format("disk full: {}; noticed by checkpoints {} times\n", disk_word_, disk_noticed_);
   text += fmt::format("supervisors that had given up a dying master: {}\n", given_up_);
-  text += fmt::format("audits: {}; the last one: {}\n", audits_, audit_);
+  text += cluster_.AuditText();
   text += fmt::format("run with seed {}: {}{}{}\n", options_.plan.seed,
                       words[static_cast<size_t>(verdict_)], why_.empty() ? "" : ", ", why_);
   return text;

@@ -12,25 +12,20 @@
 #include "tests/chaos/fault_plan.h"
 #include "tests/chaos/recovery_table.h"
 #include "tests/chaos/small_disk.h"
+#include "tests/chaos/trained_cluster.h"
 #include "tests/chaos/verdict.h"
-#include "tests/integration/up_cluster.h"
 #include "transport/system_clock.h"
 
 namespace freshet::chaos {
 
 struct ChaosOptions {
   PlanOptions plan;
-  std::string dir;  // is there and empty
-  uint64_t records = 200'000;
-  std::string model = "lr";
-  uint32_t batch_size = 256;
-  uint32_t checkpoint_interval_ms = 200;
+  TrainingOptions training;
 };
 
 class ChaosRun {
  public:
   explicit ChaosRun(ChaosOptions options);
-  ~ChaosRun();
 
   Verdict Run();
   // What happened, for people.
@@ -44,7 +39,6 @@ class ChaosRun {
   Moment Now() const;
   int64_t MillisecondsSince(const Moment& moment) const;
   bool StartCluster();
-  bool AwaitFlow();
   bool RunPlan();
   bool Inject(const Fault& fault, Moment* since);
   bool Kill(const std::string& name, Moment* since);
@@ -53,14 +47,12 @@ class ChaosRun {
   bool FillDisk(const Fault& fault, Moment* since);
   bool Restart(Moment* since);
   std::optional<base::ProcessId> AwaitProcess(const std::string& name);
-  bool Up();
   bool Recover(const Fault& fault, const Moment& since, Recovery* recovery);
   bool AllRun(const cli::Json& status) const;
   std::optional<int64_t> ServingEvent(const std::string& node, const Moment& since) const;
   size_t CountInLog(const std::string& node, const std::string& words) const;
-  bool Audit();
   void CheckOthers(const Fault& fault, const cli::Json& before, const cli::Json& after);
-  void Wait(std::chrono::milliseconds time);
+  bool Check(const base::Result<>& outcome);
   bool Fail(const std::string& why);
   bool Void(const std::string& why);
 
@@ -69,15 +61,13 @@ class ChaosRun {
   transport::SystemClock clock_;
   std::optional<SmallDisk> disk_;
   std::string disk_word_ = "not planned";
-  testing::UpCluster cluster_;
+  TrainedCluster cluster_;
   RecoveryTable table_;
   Verdict verdict_ = Verdict::kExact;
   std::string why_;
-  std::string audit_;
   std::string hit_;  // whom the last fault hit; empty: several, or nobody in particular
   base::ProcessId hit_pid_ = 0;
   uint64_t flowed_ = 0;  // records learnt between the first and the last fault
-  uint32_t audits_ = 0;
   uint32_t disk_noticed_ = 0;
   uint32_t given_up_ = 0;  // supervisors that had given the master up
 };

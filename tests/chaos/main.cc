@@ -18,16 +18,6 @@ namespace {
 
 constexpr int kVoidCode = 4;
 
-StormOptions StormOf(const ChaosOptions& options, uint32_t plans) {
-  return {.seed = options.plan.seed,
-          .plans = plans,
-          .dir = options.dir,
-          .records = options.records,
-          .model = options.model,
-          .batch_size = options.batch_size,
-          .checkpoint_interval_ms = options.checkpoint_interval_ms};
-}
-
 template <class Run>
 Verdict RunAndReport(Run&& run) {
   const Verdict verdict = run.Run();
@@ -49,11 +39,12 @@ int Main(int argc, char** argv) {
              "instead of faults: so many random plans (scale, migrate, ..) under random SIGKILLs");
   fields.Add("ps", &options.plan.ps, {.min = 1, .max = 16}, "parameter servers");
   fields.Add("workers", &options.plan.workers, {.min = 1, .max = 16}, "workers");
-  fields.Add("records", &options.records, {.min = 1000},
+  fields.Add("records", &options.training.records, {.min = 1000},
              "of the generated log, read again and again");
-  fields.Add("model", &options.model, "what is trained");
-  fields.Add("batch_size", &options.batch_size, {.min = 1, .max = 65'536}, "records of a step");
-  fields.Add("checkpoint_interval_ms", &options.checkpoint_interval_ms, {.min = 10},
+  fields.Add("model", &options.training.model, "what is trained");
+  fields.Add("batch_size", &options.training.batch_size, {.min = 1, .max = 65'536},
+             "records of a step");
+  fields.Add("checkpoint_interval_ms", &options.training.checkpoint_interval_ms, {.min = 10},
              "time between images of a partition");
   fields.Add("dir", &dir, "works in this new directory, and leaves it; default: a temporary one");
   const auto end = base::LoadConfigOrReport(
@@ -65,13 +56,15 @@ int Main(int argc, char** argv) {
   if (end) return *end;
   base::SetLogLevel(base::LogLevel::kError);
   const base::TempDir temporary;
-  options.dir = dir.empty() ? temporary.path() : std::filesystem::absolute(dir).string();
-  if (!dir.empty() && !std::filesystem::create_directories(options.dir)) {
-    fmt::print(stderr, "freshet_chaos: {} is there already\n", options.dir);
+  options.training.dir = dir.empty() ? temporary.path() : std::filesystem::absolute(dir).string();
+  if (!dir.empty() && !std::filesystem::create_directories(options.training.dir)) {
+    fmt::print(stderr, "freshet_chaos: {} is there already\n", options.training.dir);
     return 2;
   }
-  const Verdict verdict = plans > 0 ? RunAndReport(PlanStorm(StormOf(options, plans)))
-                                    : RunAndReport(ChaosRun(options));
+  options.training.seed = options.plan.seed;
+  const Verdict verdict =
+      plans > 0 ? RunAndReport(PlanStorm({.training = options.training, .plans = plans}))
+                : RunAndReport(ChaosRun(options));
   if (verdict == Verdict::kFailed) return 1;
   return verdict == Verdict::kVoid ? kVoidCode : 0;
 }

@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "stream/generator.h"
-
 namespace freshet::chaos {
 
 using cli::At;
@@ -16,14 +14,11 @@ using cli::Json;
 using cli::NumberAt;
 using cli::TextAt;
 using std::chrono::milliseconds;
-using std::chrono::seconds;
 using testing::NodeOf;
 using testing::RecordsOf;
 
 namespace {
 
-// A plan has to end within this time after its last kill; so has a server that was killed to come back.
-constexpr seconds kPatience{60};
 constexpr size_t kPlansPerAudit = 10;
 // Exit codes of `freshet` that are answers: usage, not found, conflict.
 constexpr int kRefusals[] = {2, 3, 4};
@@ -45,9 +40,11 @@ std::vector<std::string> Running(const Json& status, const std::string& role) {
 }  // namespace
 
 PlanStorm::PlanStorm(StormOptions options)
-    : options_(std::move(options)), random_(options_.seed), cluster_(options_.dir) {}
+    : options_(std::move(options)), random_(options_.training.seed), cluster_(options_.training) {}
 
-PlanStorm::~PlanStorm() { cluster_.KillAll(); }
+bool PlanStorm::Check(const base::Result<>& outcome) {
+  return outcome.has_value() || Fail(outcome.error().message);
+}
 
 bool PlanStorm::Fail(const std::string& why) {
   verdict_ = Verdict::kFailed;
@@ -55,65 +52,23 @@ bool PlanStorm::Fail(const std::string& why) {
   return false;
 }
 
-void PlanStorm::Wait(milliseconds time) {
-  cluster_.Await([] { return false; }, time);
-}
-
 milliseconds PlanStorm::Between(uint64_t least_ms, uint64_t most_ms) {
   return milliseconds(static_cast<int64_t>(least_ms + random_.Below(most_ms - least_ms + 1)));
 }
 
 Verdict PlanStorm::Run() {
-  if (!StartCluster() || !RunPlans() || !AwaitLastShape()) return verdict_;
-  if (!AwaitFlow() || !Audit()) return verdict_;
-  const auto down = cluster_.Freshet({"down"});
-  if (down.code != 0) Fail("freshet down: " + down.err);
-  if (verdict_ == Verdict::kExact && (kills_under_way_ == 0 || partitions_moved_ == 0)) {
+  const auto started = cluster_.Start({{"ps", "2"},
+                                       {"workers", "2"},
+                                       {"max_ps", std::to_string(options_.max_ps)},
+                                       {"lease_target_ms", "2000"},
+                                       {"auto_balance", "false"}});
+  if (!Check(started) || !RunPlans() || !AwaitLastShape()) return verdict_;
+  if (!Check(cluster_.AwaitFlow()) || !Check(cluster_.Audit())) return verdict_;
+  if (Check(cluster_.Down()) && (kills_under_way_ == 0 || partitions_moved_ == 0)) {
     verdict_ = Verdict::kVoid;
     why_ = "nothing was killed while a plan was under way, or nothing moved";
   }
   return verdict_;
-}
-
-bool PlanStorm::StartCluster() {
-  const std::string data = options_.dir + "/clicks.tsv";
-  stream::GeneratorOptions generator{.records = options_.records};
-  generator.model.seed = options_.seed;
-  if (auto made = stream::GenerateLog(generator, data, {}); !made) {
-    return Fail(made.error().message);
-  }
-  const auto up =
-      cluster_.Up({{"data", data},
-                   {"schema", "freshet"},
-                   {"model", options_.model},
-                   {"ps", "2"},
-                   {"workers", "2"},
-                   {"max_ps", std::to_string(options_.max_ps)},
-                   {"epochs", "1000000"},
-                   {"batch_size", std::to_string(options_.batch_size)},
-                   {"partitions", "64"},
-                   {"heartbeat_ms", "50"},
-                   {"node_timeout_ms", "1000"},
-                   {"hung_timeout_ms", "5000"},
-                   {"lease_target_ms", "2000"},
-                   {"auto_balance", "false"},
-                   {"checkpoint_interval_ms", std::to_string(options_.checkpoint_interval_ms)}});
-  if (up.code != 0) return Fail("freshet up: " + up.err);
-  return AwaitFlow();
-}
-
-bool PlanStorm::AwaitFlow() {
-  const Json before =
-      cluster_.AwaitStatus([](const Json& s) { return RecordsOf(s) > 0; }, kPatience);
-  if (before.is_null()) return Fail("records did not begin to flow");
-  uint64_t least = RecordsOf(before);  // a server that came back has older rows for a while
-  const Json after = cluster_.AwaitStatus(
-      [&](const Json& s) {
-        least = std::min(least, RecordsOf(s));
-        return RecordsOf(s) >= least + 10 * options_.batch_size;
-      },
-      kPatience);
-  return !after.is_null() || Fail("records do not flow");
 }
 
 std::vector<std::string> PlanStorm::DrawRequest(const Json& status) {
@@ -135,7 +90,7 @@ std::vector<std::string> PlanStorm::DrawRequest(const Json& status) {
 
 bool PlanStorm::AskForOne(uint64_t* id) {
   for (int attempt = 0; attempt < 100; ++attempt) {
-    const Json status = cluster_.AwaitStatus([](const Json&) { return true; }, kPatience);
+    const Json status = cluster_.up.AwaitStatus([](const Json&) { return true; }, kPatience);
     if (status.is_null()) return Fail("no status within a minute");
     Look(status);
     auto request = DrawRequest(status);
@@ -143,7 +98,7 @@ bool PlanStorm::AskForOne(uint64_t* id) {
     for (const std::string& word : request) words += (words.empty() ? "" : " ") + word;
     const std::string kind = request.front();
     request.insert(request.end(), {"-o", "json"});
-    const auto answer = cluster_.Freshet(request);
+    const auto answer = cluster_.up.Freshet(request);
     const Json begun = answer.json();
     if (answer.code == 0 && begun.is_object() && begun.contains("id")) {
       *id = static_cast<uint64_t>(NumberAt(begun, "id"));
@@ -154,7 +109,7 @@ bool PlanStorm::AskForOne(uint64_t* id) {
     if (std::find(std::begin(kRefusals), std::end(kRefusals), answer.code) != std::end(kRefusals)) {
       ++refusals_[fmt::format("{} with {}", kind, answer.code)];
     } else {
-      Wait(milliseconds(100));
+      cluster_.Wait(milliseconds(100));
     }
   }
   return Fail("no plan was accepted in a hundred attempts");
@@ -162,26 +117,25 @@ bool PlanStorm::AskForOne(uint64_t* id) {
 
 bool PlanStorm::KillSome() {
   for (uint64_t left = random_.Below(3); left > 0; --left) {
-    Wait(Between(0, 250));
-    const auto processes = cluster_.Processes();
+    cluster_.Wait(Between(0, 250));
+    const auto processes = cluster_.up.Processes();
     std::vector<std::pair<std::string, base::ProcessId>> victims;
     for (const auto& process : processes) {
       if (process.first != "supervisor") victims.push_back(process);
     }
     if (victims.empty()) continue;
     const auto& [name, pid] = victims[random_.Below(victims.size())];
-    if (const auto status = cli::AdminClient(cluster_.dir()).Get("/v1/status")) Look(*status);
+    if (const auto status = cli::AdminClient(cluster_.up.dir()).Get("/v1/status")) Look(*status);
     kills_under_way_ += AllEnded() ? 0 : 1;
     if (base::SignalProcess(pid, SIGKILL)) ++kills_[name.substr(0, name.find('-'))];
   }
   if (random_.Chance(0.02)) {
-    cluster_.KillAll();
+    cluster_.up.KillAll();
     ++kills_["everything"];
   }
   // A supervisor gives up a master that dies again and again, as it should.
-  if (cluster_.Processes().contains("supervisor")) return true;
-  const auto up = cluster_.Freshet({"up"});
-  return up.code == 0 || Fail(fmt::format("freshet up ended with {}: {}", up.code, up.err));
+  if (cluster_.up.Processes().contains("supervisor")) return true;
+  return Check(cluster_.UpAgain());
 }
 
 void PlanStorm::Look(const Json& status) {
@@ -200,7 +154,7 @@ void PlanStorm::Look(const Json& status) {
 }
 
 bool PlanStorm::AwaitEnd(uint64_t id) {
-  const Json status = cluster_.AwaitStatus(
+  const Json status = cluster_.up.AwaitStatus(
       [&](const Json& now) {
         Look(now);
         return Ended(plans_[id].state);
@@ -220,25 +174,27 @@ bool PlanStorm::RunPlans() {
   for (uint32_t i = 0; i < options_.plans; ++i) {
     uint64_t id = 0;
     if (!AskForOne(&id)) return false;
-    Wait(Between(0, 100));
+    cluster_.Wait(Between(0, 100));
     if (!KillSome()) return false;
     if (random_.Chance(0.1)) {
-      cluster_.Freshet({"cancel", std::to_string(id)});  // refused when it has ended
+      cluster_.up.Freshet({"cancel", std::to_string(id)});  // refused when it has ended
     }
     if (random_.Chance(0.3) && i + 1 < options_.plans) continue;  // the next one waits behind it
     if (!AwaitEnd(id)) return false;
-    if (i % kPlansPerAudit == kPlansPerAudit - 1 && (!AwaitFlow() || !Audit())) return false;
+    if (i % kPlansPerAudit == kPlansPerAudit - 1 &&
+        (!Check(cluster_.AwaitFlow()) || !Check(cluster_.Audit())))
+      return false;
   }
   return true;
 }
 
 // What runs at the end is what the view says: nobody too many, nobody missing.
 bool PlanStorm::AwaitLastShape() {
-  const Json status = cluster_.AwaitStatus(
+  const Json status = cluster_.up.AwaitStatus(
       [this](const Json& now) {
         Look(now);
         const auto servers = Running(now, "ps");
-        const auto processes = cluster_.Processes();
+        const auto processes = cluster_.up.Processes();
         const auto count = std::count_if(processes.begin(), processes.end(),
                                          [](const auto& p) { return p.first.starts_with("ps-"); });
         double partitions = 0;
@@ -249,21 +205,6 @@ bool PlanStorm::AwaitLastShape() {
       },
       kPatience);
   return !status.is_null() || Fail("the servers that run are not those that own the partitions");
-}
-
-bool PlanStorm::Audit() {
-  testing::CommandOutput audit;
-  // Right after a kill a partition may be on its way back.
-  const bool answered = cluster_.Await(
-      [&] {
-        audit = cluster_.Freshet({"verify", "-o", "json"});
-        return audit.json().is_object() && audit.json().contains("ok");
-      },
-      kPatience);
-  ++audits_;
-  audit_ = audit.json().dump();
-  if (!answered) return Fail("freshet verify: " + audit.err);
-  return audit.code == 0 || Fail("the audit is not exact: " + audit.out);
 }
 
 std::string PlanStorm::Report() const {
@@ -284,9 +225,9 @@ std::string PlanStorm::Report() const {
   for (const auto& [role, count] : kills_) text += fmt::format(" {} {}", role, count);
   text += fmt::format("; with a plan under way {}\nrefused:", kills_under_way_);
   for (const auto& [what, count] : refusals_) text += fmt::format(" {}: {};", what, count);
-  text += fmt::format("\naudits: {}; the last one: {}\n", audits_, audit_);
+  text += "\n" + cluster_.AuditText();
   const char* words[] = {"exact", "FAILED", "VOID"};
-  text += fmt::format("{} plans with seed {}: {}{}{}\n", plans_.size(), options_.seed,
+  text += fmt::format("{} plans with seed {}: {}{}{}\n", plans_.size(), options_.training.seed,
                       words[static_cast<size_t>(verdict_)], why_.empty() ? "" : ", ", why_);
   return text;
 }
