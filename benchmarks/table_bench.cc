@@ -121,7 +121,9 @@ class Store {
   }
   void Pull(const Request& request, float* out) { PullRows(Runs(request), request.keys, out); }
   void Push(const Request& request, const float* gradients) {
-    CHECK(PushRows(Runs(request), request.keys, gradients).has_value());
+    const auto runs = Runs(request);
+    CHECK(ReserveRows(runs, request.keys).has_value());
+    PushRows(runs, request.keys, gradients);
   }
   void TouchAhead() {
     while (const size_t bytes = arena_.TouchAhead(2 << 20)) touched_ += bytes;

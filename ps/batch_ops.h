@@ -30,9 +30,9 @@ void PullRows(std::span<const RowRun> runs, std::span<const protocol::Key> keys,
 // kInvalidArgument: a key that its dense table does not have. A failure changes no row.
 base::Result<> ReserveRows(std::span<const RowRun> runs, std::span<const protocol::Key> keys);
 
-// Every key in a run learns from gradients[i * dim ..]; rows are created as needed; equal keys learn one
-// after the other. Fails as ReserveRows, and then no row has changed.
-base::Result<> PushRows(std::span<const RowRun> runs, std::span<const protocol::Key> keys,
-                        const float* gradients);
+// Every key in a run learns from gradients[i * dim ..]; rows are created as needed, in memory that
+// ReserveRows has found for these keys; equal keys learn one after the other.
+void PushRows(std::span<const RowRun> runs, std::span<const protocol::Key> keys,
+              const float* gradients);
 
 }  // namespace freshet::ps

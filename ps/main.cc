@@ -30,6 +30,8 @@ int main(int argc, char** argv) {
   };
   if (auto ok = base::InitLog(config.log); !ok) return fail(ok.error());
   if (auto ok = daemon.endpoint().Bind(config.listen); !ok) return fail(ok.error());
+  if (auto ok = config.CheckAddress(daemon.endpoint().bound_address()); !ok)
+    return fail(ok.error());
   auto store = checkpoint::LmdbImageStore::Open({.directory = config.dir + "/images"});
   if (!store) return fail(store.error());
 

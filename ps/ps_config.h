@@ -38,6 +38,18 @@ struct PsConfig {
     log.Declare(fields);
   }
 
+  // Others connect to what they are told: an address of every interface is nobody's.
+  base::Result<> CheckAddress(const std::string& bound_address) const {
+    const bool every = bound_address.find("//0.0.0.0:") != std::string::npos ||
+                       bound_address.find("//[::]:") != std::string::npos ||
+                       bound_address.find("//*:") != std::string::npos;
+    if (!every || !advertise.empty()) return {};
+    return base::Fail(base::ErrorCode::kInvalidArgument,
+                      "listen: " + listen +
+                          " is on every interface; say with --advertise (tcp://HOST:PORT) which "
+                          "address workers and other servers reach it at");
+  }
+
   PsOptions Options(const std::string& bound_address, int64_t pid) const {
     PsOptions options;
     options.name = name;

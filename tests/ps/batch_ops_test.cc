@@ -7,6 +7,7 @@
 #include <map>
 #include <vector>
 
+#include "tests/ps/push_rows.h"
 #include "tests/ps/store_fixture.h"
 
 namespace freshet::ps {
@@ -71,7 +72,7 @@ void CompareWithModel(uint32_t dim, OptimizerKind kind) {
     model.ExpectPull(batch.keys, values);
     EXPECT_EQ(cluster.rows(), model.size());
     if (round % 3 == 2) continue;
-    ASSERT_TRUE(PushRows(runs, batch.keys, batch.gradients.data()));
+    ASSERT_TRUE(ReserveAndPush(runs, batch.keys, batch.gradients.data()));
     model.Push(batch);
     ASSERT_EQ(cluster.rows(), model.size());
     PullRows(runs, batch.keys, values.data());
@@ -122,7 +123,7 @@ TEST_F(OneShard, KeysOutsideTheRunsAreLeftAlone) {
   EXPECT_NE(values[5], -7.0f);
   EXPECT_EQ(values[6], -7.0f);
   const std::vector<float> gradients(8, 1.0f);
-  ASSERT_TRUE(PushRows(runs, keys, gradients.data()));
+  ASSERT_TRUE(ReserveAndPush(runs, keys, gradients.data()));
   EXPECT_EQ(shard_->rows(), 2u);
   EXPECT_EQ(shard_->Find(1), 0u);
   EXPECT_NE(shard_->Find(2), 0u);
@@ -131,10 +132,10 @@ TEST_F(OneShard, KeysOutsideTheRunsAreLeftAlone) {
 TEST_F(OneShard, NoRunsMeansNothingToDo) {
   Make(2, kMiB);
   PullRows({}, {}, nullptr);
-  EXPECT_TRUE(PushRows({}, {}, nullptr));
+  EXPECT_TRUE(ReserveAndPush({}, {}, nullptr));
   const std::vector<RowRun> empty = {{shard_, 0, 0}};
   PullRows(empty, {}, nullptr);
-  EXPECT_TRUE(PushRows(empty, {}, nullptr));
+  EXPECT_TRUE(ReserveAndPush(empty, {}, nullptr));
 }
 
 TEST_F(OneShard, EqualKeysLearnOneAfterTheOther) {
@@ -143,7 +144,7 @@ TEST_F(OneShard, EqualKeysLearnOneAfterTheOther) {
   const std::vector<float> gradients = {1.0f, 2.0f, 3.0f};
   float before = 0;
   PullRows(Run({5}), std::vector<Key>{5}, &before);
-  ASSERT_TRUE(PushRows(Run(keys), keys, gradients.data()));
+  ASSERT_TRUE(ReserveAndPush(Run(keys), keys, gradients.data()));
   float after = 0;
   PullRows(Run({5}), std::vector<Key>{5}, &after);
   EXPECT_NEAR(after, before - 0.6f, 1e-6f);
@@ -159,7 +160,7 @@ TEST_F(OneShard, AtTheLimitAPushChangesNothingAndKnownRowsStillLearn) {
   std::vector<Key> keys(64);
   for (Key next = 0; pushed;) {
     for (Key& key : keys) key = next++;
-    pushed = PushRows(Run(keys), keys, gradients.data());
+    pushed = ReserveAndPush(Run(keys), keys, gradients.data());
     if (pushed) known.insert(known.end(), keys.begin(), keys.end());
   }
   EXPECT_EQ(pushed.error().code, base::ErrorCode::kResourceExhausted);
@@ -168,14 +169,26 @@ TEST_F(OneShard, AtTheLimitAPushChangesNothingAndKnownRowsStillLearn) {
   keys[0] = known[0];
   std::vector<float> before(16);
   PullRows(Run({known[0]}), std::vector<Key>{known[0]}, before.data());
-  EXPECT_FALSE(PushRows(Run(keys), keys, gradients.data()));
+  EXPECT_FALSE(ReserveAndPush(Run(keys), keys, gradients.data()));
   std::vector<float> after(16);
   PullRows(Run({known[0]}), std::vector<Key>{known[0]}, after.data());
   EXPECT_EQ(after, before);
   keys.assign(known.begin(), known.begin() + 64);
-  EXPECT_TRUE(PushRows(Run(keys), keys, gradients.data()));
+  EXPECT_TRUE(ReserveAndPush(Run(keys), keys, gradients.data()));
   PullRows(Run({known[0]}), std::vector<Key>{known[0]}, after.data());
   EXPECT_NE(after, before);
+}
+
+TEST_F(OneShard, KnownKeysAreLookedForAtMostOnceToFindRoom) {
+  Make(16, kMiB);
+  std::vector<Key> keys(1);
+  const std::vector<float> gradients(16 * 1000, 1.0f);
+  for (; shard_->rows() < 100 || shard_->HasRoom(1); ++keys[0]) {
+    ASSERT_TRUE(ReserveAndPush(Run(keys), keys, gradients.data()));
+  }
+  for (Key key = 1; key < 50; ++key) keys.push_back(key);
+  ASSERT_TRUE(ReserveAndPush(Run(keys), keys, gradients.data()));
+  EXPECT_TRUE(shard_->HasRoom(keys.size()));
 }
 
 TEST_F(OneShard, AfterReservingPushesSucceed) {
@@ -188,7 +201,7 @@ TEST_F(OneShard, AfterReservingPushesSucceed) {
   while (arena_->Allocate(RowArena::kMinBlockBytes) != nullptr) {
   }
   const std::vector<float> gradients(16 * keys.size(), 1.0f);
-  EXPECT_TRUE(PushRows(Run(keys), keys, gradients.data()));
+  EXPECT_TRUE(ReserveAndPush(Run(keys), keys, gradients.data()));
 }
 
 TEST(BatchOps, ADenseTableHasOnlyItsRows) {
@@ -201,8 +214,8 @@ TEST(BatchOps, ADenseTableHasOnlyItsRows) {
   Partition partition(protocol::PartitionId(0), tables, arena);
   const std::vector<float> gradients(8, 1.0f);
   const std::vector<RowRun> runs = {{partition.Shard(TableId(1)), 0, 2}};
-  EXPECT_TRUE(PushRows(runs, std::vector<Key>{0, 9}, gradients.data()));
-  const auto refused = PushRows(runs, std::vector<Key>{1, 10}, gradients.data());
+  EXPECT_TRUE(ReserveAndPush(runs, std::vector<Key>{0, 9}, gradients.data()));
+  const auto refused = ReserveAndPush(runs, std::vector<Key>{1, 10}, gradients.data());
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, base::ErrorCode::kInvalidArgument);
   EXPECT_EQ(partition.rows(), 2u);

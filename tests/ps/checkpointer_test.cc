@@ -5,6 +5,7 @@
 
 #include "tests/base/fake_runtime.h"
 #include "tests/ps/memory_image_store.h"
+#include "tests/ps/push_rows.h"
 #include "tests/ps/store_fixture.h"
 
 namespace freshet::ps {
@@ -54,7 +55,7 @@ class CheckpointerTest : public ::testing::Test {
     for (uint64_t i = 0; i < rows; ++i) keys[i] = i;
     const std::vector<float> gradients(rows * 8, 1.0f);
     const RowRun run{partition.Shard(kRows), 0, static_cast<uint32_t>(rows)};
-    ASSERT_TRUE(PushRows({&run, 1}, keys, gradients.data()));
+    ASSERT_TRUE(ReserveAndPush({&run, 1}, keys, gradients.data()));
     partition.RecordApplied(kLog, span);
   }
   protocol::Offset Claimed(uint16_t p) const {

@@ -7,6 +7,7 @@
 #include <map>
 #include <vector>
 
+#include "tests/ps/push_rows.h"
 #include "tests/ps/store_fixture.h"
 
 namespace freshet::ps {
@@ -47,7 +48,7 @@ class PartitionTest : public ::testing::Test {
       const Batch batch = DrawBatch(random, *layout, 1, rows, 3000);
       const std::vector<RowRun> runs = {
           {partition.Shard(TableId(id)), 0, static_cast<uint32_t>(rows)}};
-      ASSERT_TRUE(PushRows(runs, batch.keys, batch.gradients.data()));
+      ASSERT_TRUE(ReserveAndPush(runs, batch.keys, batch.gradients.data()));
     }
     partition.RecordApplied(kLog, {seed * 10, seed * 10 + 10});
   }
@@ -218,7 +219,7 @@ TEST_F(PartitionTest, LargeImagesComeInBlocksOfTheTargetSize) {
   base::Random random(1);
   const Batch batch = DrawBatch(random, *tables_.Find(TableId(9)), 1, 9000, 1u << 30);
   const std::vector<RowRun> runs = {{partition.Shard(TableId(9)), 0, 9000}};
-  ASSERT_TRUE(PushRows(runs, batch.keys, batch.gradients.data()));
+  ASSERT_TRUE(ReserveAndPush(runs, batch.keys, batch.gradients.data()));
   partition.RecordApplied(kLog, {0, 1});
   const Image image = partition.CutWhole(Tenure(1));
   ASSERT_EQ(image.blocks.size(), 5u);  // 140 bytes a row, 1872 rows a block
