@@ -199,4 +199,8 @@ Result<ByteSize> ParseByteSize(std::string_view text);
 // The largest unit that divides it: "64MiB".
 std::string FormatByteSize(ByteSize size);
 
+// Takes every setting (FRESHET_..) out of this process's environment, so that children do not inherit it.
+// While there is one thread.
+void ForgetSettings();
+
 }  // namespace freshet::base

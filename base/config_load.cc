@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the values come from: flags, environment, file; and the text of --help.
 #include <fmt/format.h>
+#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
 #include <cstdio>
@@ -406,6 +407,15 @@ std::string ConfigLoader::ExampleText() const {
 Result<LoadedConfig> LoadConfig(ConfigFields& fields, int argc, const char* const* argv,
                                 const ConfigOptions& options) {
   return ConfigLoader(fields, options).Load(argc, argv);
+}
+
+void ForgetSettings() {
+  std::vector<std::string> names;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (text.starts_with("FRESHET_")) names.emplace_back(text.substr(0, text.find('=')));
+  }
+  for (const std::string& name : names) ::unsetenv(name.c_str());
 }
 
 int ReportError(std::string_view program, const Error& error) {

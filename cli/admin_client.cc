@@ -170,8 +170,11 @@ bool AdminClient::SomebodyListens() const {
   asio::io_context io(1);
   Local::socket socket(io);
   error_code error;
-  socket.connect(Local::endpoint(socket_path_), error);
-  return !error;
+  socket.open({}, error);
+  if (!error) socket.non_blocking(true, error);
+  if (!error) socket.connect(Local::endpoint(socket_path_), error);
+  // A listener whose queue is full is one all the same.
+  return !error || error == asio::error::try_again || error == asio::error::would_block;
 }
 
 }  // namespace freshet::cli

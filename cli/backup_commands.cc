@@ -46,7 +46,7 @@ class Progress {
 };
 
 base::Result<Json> Follow(const AdminClient& client, const std::string& to, Progress progress) {
-  transport::EventLoop loop({.spin = base::Duration(0)});
+  transport::EventLoop loop;
   base::Instant answered = loop.clock().Now();
   for (;;) {
     base::Result<Json> backup = client.Get("/v1/backup");

@@ -59,7 +59,7 @@ base::Result<Output> RunMaster(std::vector<std::string> args) {
                                        .stderr_file = err.path(),
                                        .on_parent_death = base::OnParentDeath::kKill});
   if (!pid) return tl::unexpected(pid.error());
-  transport::EventLoop loop({.spin = base::Duration(0)});
+  transport::EventLoop loop;
   const base::Instant give_up = loop.clock().Now() + kDeadline;
   for (;;) {
     if (const auto exited = base::ReapProcess(*pid)) {

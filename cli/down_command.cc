@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <system_error>
 
@@ -21,18 +20,6 @@ using base::ErrorCode;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{50};
-
-// The pid of the supervisor; nothing if none runs.
-std::optional<base::ProcessId> SupervisorOf(const std::string& dir) {
-  const std::string path = base::JoinPath(dir, kSupervisorFile);
-  const auto text = base::ReadFile(path, 64);
-  if (!text) return std::nullopt;
-  const auto lock = base::LockFile::Acquire(path);
-  if (lock || lock.error().code != ErrorCode::kConflict) return std::nullopt;
-  base::ProcessId pid = 0;
-  std::from_chars(text->data(), text->data() + text->size(), pid);
-  return pid;
-}
 
 // A node that lost everybody else, to be named to the user.
 std::string Leftover(const std::string& dir) {
@@ -52,10 +39,7 @@ std::string Leftover(const std::string& dir) {
 class Stop {
  public:
   Stop(const std::string& dir, milliseconds timeout)
-      : dir_(dir),
-        client_(dir),
-        loop_({.spin = base::Duration(0)}),
-        give_up_(loop_.clock().Now() + timeout) {}
+      : dir_(dir), client_(dir), give_up_(loop_.clock().Now() + timeout) {}
 
   base::Result<> Run() {
     const auto supervisor = SupervisorOf(dir_);
@@ -67,7 +51,9 @@ class Stop {
     // one, which leads the nodes out.
     if (supervisor) static_cast<void>(base::SignalProcess(*supervisor, SIGTERM));
     const base::Result<Json> drained = client_.Post("/v1/stop", Left());
-    if (!drained && drained.error().code != ErrorCode::kUnreachable) {
+    // A master that is not done yet lets no request wait for longer; one that had to kill somebody ends.
+    if (!drained && drained.error().code != ErrorCode::kUnreachable &&
+        (drained.error().code != ErrorCode::kTimeout || EndsSoon())) {
       return tl::unexpected(drained.error());
     }
     while (SupervisorOf(dir_) || client_.SomebodyListens()) {
@@ -82,6 +68,13 @@ class Stop {
   }
 
  private:
+  bool EndsSoon() {
+    const base::Instant until = loop_.clock().Now() + std::chrono::seconds(1);
+    while (client_.SomebodyListens() && loop_.clock().Now() < until) {
+      loop_.RunUntil([] { return false; }, kPoll);
+    }
+    return !client_.SomebodyListens();
+  }
   milliseconds Left() const {
     return std::chrono::duration_cast<milliseconds>(give_up_ - loop_.clock().Now());
   }

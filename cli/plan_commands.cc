@@ -60,7 +60,7 @@ bool Ended(const Json& plan) {
 }
 
 base::Result<Json> Follow(const AdminClient& client, double id) {
-  transport::EventLoop loop({.spin = base::Duration(0)});
+  transport::EventLoop loop;
   base::Instant answered = loop.clock().Now();
   double shown = -1;
   for (;;) {

@@ -3,15 +3,16 @@
 
 #include <fmt/format.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/config.h"
 #include "base/log.h"
 #include "cli/command.h"
 
@@ -30,16 +31,6 @@ constexpr milliseconds kLastDelay{5'000};
 // Of a process that is no child of ours.
 constexpr int kUnknownCode = -1;
 
-// What the cluster was told stands in its file; what this shell's environment says later does not count.
-void ForgetSettings() {
-  std::vector<std::string> names;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    if (text.starts_with("FRESHET_")) names.emplace_back(text.substr(0, text.find('=')));
-  }
-  for (const std::string& name : names) ::unsetenv(name.c_str());
-}
-
 milliseconds DelayAfter(uint32_t quick_deaths) {
   if (quick_deaths <= 1) return milliseconds(0);
   return std::min(kLastDelay, kFirstDelay * (1 << std::min(quick_deaths - 2, 10u)));
@@ -47,16 +38,27 @@ milliseconds DelayAfter(uint32_t quick_deaths) {
 
 }  // namespace
 
+std::optional<base::ProcessId> SupervisorOf(const std::string& dir) {
+  const std::string path = base::JoinPath(dir, kSupervisorFile);
+  const auto text = base::ReadFile(path, 64);
+  if (!text) return std::nullopt;
+  const auto lock = base::LockFile::Acquire(path);
+  if (lock || lock.error().code != base::ErrorCode::kConflict) return std::nullopt;
+  base::ProcessId pid = 0;
+  std::from_chars(text->data(), text->data() + text->size(), pid);
+  return pid;
+}
+
 Supervisor::Supervisor(std::string dir, base::LockFile lock)
     : dir_(std::move(dir)),
       lock_(std::move(lock)),
       client_(dir_),
-      loop_({.spin = base::Duration(0)}),
       signals_(loop_, {SIGCHLD, SIGTERM, SIGINT, SIGHUP},
                [this](int signal) { OnSignal(signal); }) {}
 
 int Supervisor::Run() {
-  ForgetSettings();
+  // What the cluster was told stands in its file; what this shell's environment says later does not count.
+  base::ForgetSettings();
   // Nodes whose master died would otherwise be left to whoever is process 1.
   if (auto adopts = base::AdoptOrphans(); !adopts) FRESHET_LOG_WARN("{}", adopts.error().message);
   if (!AdoptMaster()) StartMaster();

@@ -17,6 +17,8 @@ namespace freshet::cli {
 
 // In the cluster's directory; locked, and with the pid in it, as long as the supervisor lives.
 inline constexpr const char* kSupervisorFile = "supervisor.pid";
+// The pid of the supervisor of the cluster in this directory; nothing if none runs.
+std::optional<base::ProcessId> SupervisorOf(const std::string& dir);
 // What the master is told; written by `freshet up`.
 inline constexpr const char* kClusterFile = "cluster.yaml";
 

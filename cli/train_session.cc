@@ -49,7 +49,6 @@ TrainSession::TrainSession(const TrainOptions& options, const TrainDirectory& di
       directory_(directory),
       progress_(progress),
       client_(directory.path()),
-      loop_({.spin = base::Duration(0)}),
       signals_(loop_, {SIGCHLD, SIGINT, SIGTERM, SIGHUP},
                [this](int signal) { OnSignal(signal); }) {}
 

@@ -96,16 +96,15 @@ base::Result<> CheckFree(const ClusterConfig& config, const std::string& text) {
 class Start {
  public:
   Start(const ClusterConfig& config, base::ProcessId supervisor, milliseconds timeout)
-      : config_(config),
-        client_(config.dir()),
-        supervisor_(supervisor),
-        loop_({.spin = base::Duration(0)}),
-        timeout_(timeout) {}
+      : config_(config), client_(config.dir()), supervisor_(supervisor), timeout_(timeout) {}
 
   base::Result<> Await() {
     const base::Instant give_up = loop_.clock().Now() + timeout_;
     for (;;) {
-      if (const auto exited = base::ReapProcess(supervisor_)) return SupervisorEnded(*exited);
+      if (const auto exited = base::ReapProcess(supervisor_)) {
+        refused_ = true;
+        return SupervisorEnded(*exited);
+      }
       if (SupervisorLeads() && client_.SomebodyListens()) {
         const base::Result<Json> status = client_.Get("/v1/status", kStatusDeadline);
         if (status) {
@@ -118,6 +117,9 @@ class Start {
       loop_.RunUntil([] { return false; }, kPoll);
     }
   }
+
+  // The settings were not taken: nothing runs.
+  bool refused() const { return refused_; }
 
  private:
   struct Count {
@@ -171,8 +173,10 @@ class Start {
   // A cluster that cannot do its job is not left behind.
   base::Result<> JobFailed(const Json& job) {
     static_cast<void>(base::SignalProcess(supervisor_, SIGTERM));
-    loop_.RunUntil([] { return false; }, kPoll);
-    while (!base::ReapProcess(supervisor_)) loop_.RunUntil([] { return false; }, kPoll);
+    const base::Instant give_up = loop_.clock().Now() + timeout_;
+    while (!base::ReapProcess(supervisor_) && loop_.clock().Now() < give_up) {
+      loop_.RunUntil([] { return false; }, kPoll);
+    }
     return base::Fail(CodeByName(TextAt(job, "error_code")), TextAt(job, "error"));
   }
   base::Result<> TimedOut() const {
@@ -191,6 +195,7 @@ class Start {
   transport::EventLoop loop_;
   const milliseconds timeout_;
   std::string last_line_;
+  bool refused_ = false;
 };
 
 base::Result<base::ProcessId> StartSupervisor(const std::string& dir) {
@@ -210,12 +215,15 @@ base::Result<base::ProcessId> BringUp(const ClusterConfig& config, milliseconds 
   const std::string text =
       fmt::format("# Written by freshet up: the settings of this cluster.\n{}", config.text());
   if (auto is_free = CheckFree(config, text); !is_free) return tl::unexpected(is_free.error());
-  if (auto kept = base::WriteFileAtomic(base::JoinPath(dir, kClusterFile), text); !kept) {
-    return tl::unexpected(kept.error());
-  }
+  const std::string path = base::JoinPath(dir, kClusterFile);
+  const auto before = base::ReadFile(path, 1 << 20);
+  if (auto kept = base::WriteFileAtomic(path, text); !kept) return tl::unexpected(kept.error());
   const auto supervisor = StartSupervisor(dir);
   if (!supervisor) return tl::unexpected(supervisor.error());
-  if (auto runs = Start(config, *supervisor, timeout).Await(); !runs) {
+  Start start(config, *supervisor, timeout);
+  if (auto runs = start.Await(); !runs) {
+    // What the master refused must not be what the cluster is brought up with the next time.
+    if (start.refused() && before) static_cast<void>(base::WriteFileAtomic(path, *before));
     return tl::unexpected(runs.error());
   }
   return *supervisor;

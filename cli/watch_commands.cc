@@ -9,6 +9,7 @@
 #include "cli/admin_client.h"
 #include "cli/command.h"
 #include "cli/log_file.h"
+#include "cli/supervisor.h"
 #include "cli/text.h"
 #include "transport/event_loop.h"
 
@@ -92,7 +93,7 @@ enum class Follow { kNo, kYes };
 int PrintLog(const std::string& path, LogFollower::From from, Follow follow) {
   base::Result<LogFollower> log = LogFollower::Open(path, from);
   if (!log) return ReportError(log.error());
-  transport::EventLoop loop({.spin = base::Duration(0)});
+  transport::EventLoop loop;
   for (;;) {
     const base::Result<std::string> more = log->ReadMore();
     if (!more) return ReportError(more.error());
@@ -121,12 +122,16 @@ int RunEvents(int argc, const char* const* argv) {
   uint64_t since = 0;
   base::Result<size_t> printed = PrintEvents(client, options.json(), since);
   if (!printed) return ReportError(printed.error());
-  transport::EventLoop loop({.spin = base::Duration(0)});
+  transport::EventLoop loop;
   while (follow || *printed > 0) {
     if (*printed == 0) Pause(loop);
     printed = PrintEvents(client, options.json(), since);
     if (printed) continue;
     if (follow && printed.error().code == ErrorCode::kUnreachable) {
+      if (SupervisorOf(options.dir)) {  // it starts the master again
+        printed = 0;
+        continue;
+      }
       fmt::print(stderr, "freshet: the cluster has ended\n");
       return 0;
     }

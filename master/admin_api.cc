@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "master/file_backup_writer.h"
+#include "master/metrics_page.h"
 #include "master/plan_api.h"
 
 namespace freshet::master {
@@ -22,6 +23,11 @@ double SecondsBetween(base::Instant from, base::Instant to) {
   return static_cast<double>((to - from).count()) / 1e6;
 }
 
+// A figure of predictions: null while there are none.
+ordered_json Measure(const ValidationBook& book, double value) {
+  return book.records() > 0 ? ordered_json(value) : ordered_json(nullptr);
+}
+
 ordered_json JobJson(const MasterNode& node) {
   const auto& validation = node.training_validation();
   const uint64_t done = node.RecordsDone();
@@ -32,12 +38,12 @@ ordered_json JobJson(const MasterNode& node) {
                       {"records_per_sec", node.records_per_sec()},
                       {"lag_records", total - std::min(done, total)},
                       {"waiting", node.WaitsForRecords()},
-                      {"auc", validation.Auc()},
-                      {"logloss", validation.LogLoss()},
+                      {"auc", Measure(validation, validation.Auc())},
+                      {"logloss", Measure(validation, validation.LogLoss())},
                       {"records_total", total},
                       {"seconds", node.Seconds()},
-                      {"window_auc", validation.WindowAuc()},
-                      {"window_logloss", validation.WindowLogLoss()},
+                      {"window_auc", Measure(validation, validation.WindowAuc())},
+                      {"window_logloss", Measure(validation, validation.WindowLogLoss())},
                       {"steps", node.Steps()},
                       {"steps_per_sec", node.steps_per_sec()},
                       {"replayed_records", node.ReplayedRecords()},
@@ -123,6 +129,9 @@ void AdminApi::Handle(const AdminRequest& request, AdminReply reply) {
   const bool get = request.method == "GET";
   const bool post = request.method == "POST";
   if (get && request.path == "/v1/status") return ReplyJson(reply, StatusJson(node_));
+  if (get && request.path == "/v1/metrics") {
+    return reply({200, MetricsPage(node_), "text/plain; version=0.0.4"});
+  }
   if (get && request.path == "/v1/summary") return Summary(reply);
   if (get && request.path == "/v1/events") return Events(request, reply);
   if (post && request.path == "/v1/verify") return Verify(std::move(reply));

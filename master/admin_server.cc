@@ -252,7 +252,7 @@ void AdminServer::Session::Write(AdminResponse response, bool keep_alive) {
   response_.result(static_cast<unsigned>(response.status));
   response_.version(11);
   response_.keep_alive(keep_alive);
-  response_.set(http::field::content_type, "application/json");
+  response_.set(http::field::content_type, response.content_type);
   response_.body() = std::move(response.body);
   if (response_.body().empty() || response_.body().back() != '\n') response_.body() += '\n';
   response_.prepare_payload();

@@ -20,7 +20,8 @@ struct AdminRequest {
 
 struct AdminResponse {
   int status = 200;  // of HTTP
-  std::string body;  // JSON text
+  std::string body;
+  std::string content_type = "application/json";
 };
 
 // {"error":{"code":"not found","message":".."}} with the HTTP status that fits the code.

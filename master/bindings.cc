@@ -66,6 +66,13 @@ void EventFile::Write(const Event& event) {
                                        {"kind", event.kind},
                                        {"node", event.node},
                                        {"text", event.text}};
+  out_.clear();  // a disk that was full may have room again
+  if (out_.tellp() > kMostEventBytes) {
+    out_.close();
+    std::error_code ignored;  // then it goes on growing
+    std::filesystem::rename(path_, path_ + ".1", ignored);
+    out_.open(path_, std::ios::app);
+  }
   out_ << json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << '\n'
        << std::flush;
 }

@@ -42,13 +42,16 @@ class FileLogProbe final : public LogProbe {
   std::map<protocol::LogId, Followed> followed_;
 };
 
-// Appends one JSON object a line; a line that cannot be written is lost.
+// Appends one JSON object a line; a line that cannot be written is lost. A file of 64 MiB becomes PATH.1.
 class EventFile {
  public:
-  explicit EventFile(const std::string& path) : out_(path, std::ios::app) {}
+  explicit EventFile(std::string path)
+      : path_(std::move(path)), out_(path_, std::ios::app | std::ios::ate) {}
   void Write(const Event& event);
 
  private:
+  static constexpr std::streamoff kMostEventBytes = 64 << 20;
+  std::string path_;
   std::ofstream out_;
 };
 

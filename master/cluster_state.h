@@ -33,7 +33,7 @@ struct KnownNode {
 };
 
 struct ClusterState {
-  static constexpr uint32_t kFormat = 3;
+  static constexpr uint32_t kFormat = 4;
   uint32_t format = kFormat;
   protocol::ClusterId cluster;
   uint64_t boot = 0;  // starts of the master
@@ -59,6 +59,10 @@ struct ClusterState {
              self.last_plan, self.plans);
   }
 };
+
+// kConflict names another version's format, kCorrupt anything else; `what` says of what in messages.
+base::Result<ClusterState> DecodeClusterState(const protocol::Buffer& bytes,
+                                              const std::string& what);
 
 // Blocking; called on the master's loop, once per change of an owner (a millisecond or so).
 class StateStore {

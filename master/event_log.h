@@ -28,6 +28,8 @@ class EventLog {
   explicit EventLog(const base::Clock& clock) : clock_(clock) {}
   std::function<void(const Event&)> sink;
 
+  // Numbers grow over restarts of the master, so that who follows misses nothing.
+  void ContinueAt(uint64_t sequence) { sequence_ = sequence; }
   void Add(const std::string& kind, const std::string& node, const std::string& text) {
     Event event{++sequence_, clock_.WallNow().unix_ms, kind, node, text};
     if (sink) sink(event);

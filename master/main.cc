@@ -19,6 +19,8 @@ int main(int argc, char** argv) {
   about.description = "Leads a cluster: who serves what, who reads what.";
   about.validate = [&config] { return config.Resolve(); };
   if (const auto code = base::LoadConfigOrReport(fields, argc, argv, about)) return *code;
+  // It was for us: the same names mean something else to the nodes that we start.
+  base::ForgetSettings();
   config.log.node = "master";
   return master::RunMaster(config);
 }

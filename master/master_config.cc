@@ -97,13 +97,18 @@ base::Result<> MasterConfig::Resolve() {
   if (!eval_data.empty()) {
     if (base::Result<> file = ResolveFile(eval_data, "eval_data"); !file) return file;
   }
-  const auto parsed = stream::LoadSchema(schema);
-  if (!parsed) return tl::unexpected(parsed.error());
   if (stream::BuiltinSchemaYaml(schema).empty()) schema = Absolute(schema);
   if (ps > partitions) {
     return base::Fail(
         base::ErrorCode::kInvalidArgument,
         fmt::format("ps: {} is more than partitions: {}; some would own nothing", ps, partitions));
+  }
+  if (ps > max_ps || workers > max_workers) {
+    const bool servers = ps > max_ps;
+    return base::Fail(
+        base::ErrorCode::kInvalidArgument,
+        servers ? fmt::format("ps: {} is more than max_ps: {}", ps, max_ps)
+                : fmt::format("workers: {} is more than max_workers: {}", workers, max_workers));
   }
   if (follow) {
     if (auto can = CheckFollow(); !can) return can;
@@ -142,11 +147,14 @@ base::Result<MasterOptions> MasterConfig::Options() const {
     }
     job.model_config[entry.substr(0, equals)] = entry.substr(equals + 1);
   }
-  job.logs.push_back(
-      {protocol::LogId(0), "train", data, schema, epochs, protocol::LogPurpose::kTrain, follow});
+  const auto parsed = stream::LoadSchema(schema);
+  if (!parsed) return tl::unexpected(parsed.error());
+  const uint64_t features = parsed->Fingerprint();
+  job.logs.push_back({protocol::LogId(0), "train", data, schema, epochs,
+                      protocol::LogPurpose::kTrain, follow, features});
   if (!eval_data.empty()) {
-    job.logs.push_back(
-        {protocol::LogId(1), "eval", eval_data, schema, 1, protocol::LogPurpose::kEvaluate});
+    job.logs.push_back({protocol::LogId(1), "eval", eval_data, schema, 1,
+                        protocol::LogPurpose::kEvaluate, false, features});
   }
   job.batch_size = batch_size;
   job.pull_ahead = pull_ahead;

@@ -24,6 +24,8 @@ using transport::PeerId;
 namespace {
 
 constexpr seconds kPredictionPatience{2};
+// Partitions that move may be reported by nobody for a moment.
+constexpr seconds kAuditPatience{20};
 
 double InSeconds(base::Duration duration) { return static_cast<double>(duration.count()) / 1e6; }
 
@@ -147,6 +149,7 @@ void MasterNode::Tick() {
   tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
   CheckNodes();
   SampleRates();
+  for (PendingAudit& audit : std::exchange(pending_audits_, {})) AuditUntil(std::move(audit));
   leases_->ReleaseSettled(runtime_.clock.Now());
   AdvancePhase();
   if (phase_ == Phase::kDraining) return CheckStopped();
@@ -196,13 +199,14 @@ void MasterNode::SampleRates() {
   for (auto& [name, node] : nodes_) {
     const uint64_t units =
         node.role == Role::kPs ? node.ps.rows_pushed + node.ps.rows_pulled : node.worker.records;
-    const double units_per_sec = rate(units, node.sampled_units);
+    if (!node.sampled_units && units == 0) continue;  // not heard of yet
+    const double units_per_sec = rate(units, node.sampled_units.value_or(units));
     (node.role == Role::kPs ? node.rows_per_sec : node.records_per_sec) = units_per_sec;
     node.sampled_units = units;
-    if (node.ps.images_saved > node.noted_images) {
-      events_.Add(
-          "checkpoint", name,
-          fmt::format("{} images of partitions saved", node.ps.images_saved - node.noted_images));
+    const uint64_t noted = node.noted_images.value_or(node.ps.images_saved);
+    if (node.ps.images_saved > noted) {
+      events_.Add("checkpoint", name,
+                  fmt::format("{} images of partitions saved", node.ps.images_saved - noted));
     }
     node.noted_images = node.ps.images_saved;
   }
@@ -381,11 +385,6 @@ void MasterNode::EnterAuditing() {
       phase_ = Phase::kEvaluating;  // asks again
       return;
     }
-    // A PS was replaced just now, and may have fallen back.
-    if (!progress_->AllReported() || !AllDone()) {
-      phase_ = Phase::kEvaluating;
-      return;
-    }
     final_audit_ = std::move(*result);
     Complete();
   });
@@ -455,32 +454,15 @@ void MasterNode::Checkpoint(std::function<void(Result<>)> done) {
       });
 }
 
-Result<> MasterNode::StartBackup(std::shared_ptr<BackupWriter> writer) {
-  if (phase_ == Phase::kDraining) {
-    return base::Fail(ErrorCode::kUnavailable, "the cluster is being stopped");
-  }
-  return backup_.Start(std::move(writer));
-}
-
-Result<PlanRunner::Preview> MasterNode::CheckPlan(const PlanRequest& request) const {
-  if (phase_ == Phase::kDraining || phase_ == Phase::kFailed) {
-    return base::Fail(ErrorCode::kUnavailable, "the cluster is " + PhaseName(phase_));
-  }
-  return plans_.Check(request);
-}
-
-Result<uint64_t> MasterNode::AddPlan(const PlanRequest& request) {
-  if (auto checked = CheckPlan(request); !checked) {
-    return base::Fail(checked.error().code, checked.error().message);
-  }
-  return plans_.Add(request);
-}
-
 void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
+  AuditUntil({runtime_.clock.Now() + kAuditPatience, std::move(done)});
+}
+
+void MasterNode::AuditUntil(PendingAudit audit) {
   AskEveryPs<protocol::AuditRequest, protocol::AuditReply>(
       {}, seconds(20),
-      [this, done = std::move(done)](Result<std::vector<protocol::AuditReply>> replies) {
-        if (!replies) return done(base::Fail(replies.error().code, replies.error().message));
+      [this, audit = std::move(audit)](Result<std::vector<protocol::AuditReply>> replies) mutable {
+        if (!replies) return audit.done(base::Fail(replies.error().code, replies.error().message));
         std::vector<protocol::PartitionAudit> audits;
         for (auto& reply : *replies)
           std::ranges::move(reply.partitions, std::back_inserter(audits));
@@ -489,10 +471,13 @@ void MasterNode::Audit(std::function<void(Result<AuditResult>)> done) {
           if (log.spec.purpose == LogPurpose::kTrain) logs.push_back(id);
         }
         AuditResult result = CheckAudit(state_.view, logs, audits);
-        if (!result.missing.empty() && result.problems.empty()) {
-          return done(base::Fail(ErrorCode::kUnavailable, result.missing + "; try again"));
+        if (result.missing.empty() || !result.problems.empty()) {
+          return audit.done(std::move(result));
         }
-        done(std::move(result));
+        // Something moved between the answers of two servers.
+        if (runtime_.clock.Now() < audit.give_up)
+          return pending_audits_.push_back(std::move(audit));
+        audit.done(base::Fail(ErrorCode::kTimeout, result.missing + "; try again"));
       });
 }
 

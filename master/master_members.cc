@@ -44,6 +44,7 @@ void MasterNode::Start() {
   leases_ = std::make_unique<LeaseBook>(options_.partitions, state_.boot);
   for (const protocol::LogSpec& spec : options_.job.logs) logs_[spec.log].spec = spec;
   RecallNodes();
+  events_.ContinueAt(state_.boot << 32);
   events_.Add("master_started", "",
               fmt::format("cluster {:016x}, {} partitions, start {}", state_.cluster.value(),
                           options_.partitions, state_.boot));
@@ -60,7 +61,7 @@ Result<> MasterNode::LoadState() {
                       "cannot read the cluster's state: " + loaded.error().message);
   }
   if (*loaded) {
-    auto state = protocol::DecodeStruct<ClusterState>(**loaded, "the cluster's state");
+    auto state = DecodeClusterState(**loaded, "the cluster's state");
     if (!state) return base::Fail(state.error().code, state.error().message);
     state_ = std::move(*state);
     if (auto same = CheckSameJob(); !same) return same;
@@ -114,11 +115,12 @@ void MasterNode::FollowConfiguration() {
   if (options_.ps != state_.configured_ps) request.ps = options_.ps;
   if (options_.workers != state_.configured_workers) request.workers = options_.workers;
   if (request == PlanRequest() || !launcher_.manages_processes()) return;
-  state_.configured_ps = options_.ps;
-  state_.configured_workers = options_.workers;
   if (auto added = plans_.Add(request); !added) {
     FRESHET_LOG_WARN("the configuration's numbers are not followed: {}", added.error().message);
+    return events_.Add("configuration_ignored", "", added.error().message);
   }
+  state_.configured_ps = options_.ps;
+  state_.configured_workers = options_.workers;
 }
 
 // What the rows and applied sets of this cluster were made from cannot become something else.
@@ -146,6 +148,10 @@ Result<> MasterNode::CheckSameJob() const {
     if (now->schema != before.schema) {
       return refuse("schema was " + before.schema + ", not " + now->schema);
     }
+    if (now->features != before.features) {
+      return refuse("the schema " + now->schema +
+                    " made other features of a record than it does now; its file was changed");
+    }
     if (now->epochs < before.epochs) {
       return refuse(fmt::format("epochs was {}, not {}", before.epochs, now->epochs));
     }
@@ -166,6 +172,8 @@ void MasterNode::RecallNodes() {
     node.awaited = known.pid != 0;
     node.state = known.pid != 0 ? "lost" : "stopped";
     node.last_heard = node.started = started_;
+    node.sampled_units.reset();
+    node.noted_images.reset();
   }
 }
 
@@ -439,6 +447,27 @@ void MasterNode::EndStop(const Result<>& outcome) {
   });
   if (!Save()) return;
   for (auto& done : std::exchange(stopped_, {})) done(outcome);
+}
+
+Result<> MasterNode::StartBackup(std::shared_ptr<BackupWriter> writer) {
+  if (phase_ == Phase::kDraining) {
+    return base::Fail(ErrorCode::kUnavailable, "the cluster is being stopped");
+  }
+  return backup_.Start(std::move(writer));
+}
+
+Result<PlanRunner::Preview> MasterNode::CheckPlan(const PlanRequest& request) const {
+  if (phase_ == Phase::kDraining || phase_ == Phase::kFailed) {
+    return base::Fail(ErrorCode::kUnavailable, "the cluster is " + PhaseName(phase_));
+  }
+  return plans_.Check(request);
+}
+
+Result<uint64_t> MasterNode::AddPlan(const PlanRequest& request) {
+  if (auto checked = CheckPlan(request); !checked) {
+    return base::Fail(checked.error().code, checked.error().message);
+  }
+  return plans_.Add(request);
 }
 
 }  // namespace freshet::master

@@ -110,8 +110,9 @@ struct Node {
   LeaseTalk leasing;
   double rows_per_sec = 0;
   double records_per_sec = 0;
-  uint64_t sampled_units = 0;
-  uint64_t noted_images = 0;  // that an event told of
+  // Nothing: of a process that is older than this master, not sampled yet.
+  std::optional<uint64_t> sampled_units = 0;
+  std::optional<uint64_t> noted_images = 0;  // that an event told of
 };
 
 struct LogState {
@@ -280,6 +281,11 @@ class MasterNode : public transport::PacketHandler {
   void Complete();
   void EndLeasesOf(const Node& node);
   bool OwnsPartitions(const std::string& name) const;
+  struct PendingAudit {
+    base::Instant give_up;
+    std::function<void(base::Result<AuditResult>)> done;
+  };
+  void AuditUntil(PendingAudit audit);
   template <class Request, class Response>
   void AskEveryPs(const Request& request, base::Duration deadline,
                   std::function<void(base::Result<std::vector<Response>>)> done);
@@ -300,6 +306,7 @@ class MasterNode : public transport::PacketHandler {
   std::unique_ptr<ProgressBook> progress_;
   std::unique_ptr<LeaseBook> leases_;
   RecoveryWatch recoveries_;
+  std::vector<PendingAudit> pending_audits_;  // to be asked again with the next tick
   BackupRun backup_;
   PlanRunner plans_;
   std::unique_ptr<LoadWatch> load_;
@@ -323,7 +330,7 @@ class MasterNode : public transport::PacketHandler {
   double records_per_sec_ = 0;
   double steps_per_sec_ = 0;
   std::optional<base::Instant> durable_since_;  // while finishing
-  bool asking_ps_ = false;  // a checkpoint or an audit of the job's end is under way
+  bool asking_ps_ = false;                      // a checkpoint of the job's end is under way
   bool exited_ = false;
   bool stopping_workers_ = false;
   std::vector<std::function<void(base::Result<>)>> stopped_;

@@ -22,7 +22,7 @@ Result<uint32_t> CountAt(const ordered_json& body, const char* key) {
   const ordered_json& value = body[key];
   if (!value.is_number_unsigned() || value.get<uint64_t>() == 0 || value.get<uint64_t>() > kMost) {
     return Fail(ErrorCode::kInvalidArgument,
-                std::string(key) + ": a cluster needs at least one; got " + value.dump());
+                std::string(key) + ": give a whole number from 1 to " + std::to_string(kMost));
   }
   return value.get<uint32_t>();
 }
@@ -101,6 +101,10 @@ void HandlePlanRequest(MasterNode& node, const AdminRequest& request, const Admi
   const auto body = ordered_json::parse(request.body, nullptr, false);
   const auto plan = ParseRequest(body);
   if (!plan) return reply(ErrorResponse(plan.error()));
+  const auto dry_run = body.find("dry_run");
+  if (dry_run != body.end() && !dry_run->is_boolean()) {
+    return reply(ErrorResponse({ErrorCode::kInvalidArgument, "dry_run: give true or false"}));
+  }
   const auto preview = node.CheckPlan(*plan);
   if (!preview) return reply(ErrorResponse(preview.error()));
   ordered_json json = {{"plan", PlanText(*plan)},
@@ -108,7 +112,7 @@ void HandlePlanRequest(MasterNode& node, const AdminRequest& request, const Admi
                        {"moves", preview->moves},
                        {"joining", preview->joining},
                        {"leaving", preview->leaving}};
-  if (body.value("dry_run", false)) return ReplyJson(reply, json);
+  if (dry_run != body.end() && *dry_run) return ReplyJson(reply, json);
   const auto id = node.AddPlan(*plan);
   if (!id) return reply(ErrorResponse(id.error()));
   json["id"] = *id;

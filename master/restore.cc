@@ -70,7 +70,7 @@ Result<ClusterState> LoadState(const std::string& from, const BackupManifest& ma
   const std::string path = base::JoinPath(from, kBackupStateFile);
   const auto content = LoadPart(path, manifest.state);
   if (!content) return Pass(content.error());
-  auto state = protocol::DecodeStruct<ClusterState>(Buffer::Copy(*content), path);
+  auto state = DecodeClusterState(Buffer::Copy(*content), path);
   if (!state) return Pass(state.error());
   if (auto sound = protocol::ValidateView(state->view); !sound) {
     return Fail(ErrorCode::kCorrupt,

@@ -73,7 +73,7 @@ int RunRestore(int argc, const char* const* argv) {
                       "servers."});
   if (end) return *end;
   options.cluster = protocol::ClusterId(base::Random(transport::DrawSeed()).Next() | 1);
-  transport::EventLoop loop({.spin = base::Duration(0)});
+  transport::EventLoop loop;
   const base::Instant began = loop.clock().Now();
   const auto report = RestoreBackup(options);
   if (!report) return base::ReportError(kProgram, report.error());

@@ -112,9 +112,11 @@ struct LogSpec {
   std::string schema;  // name of a built-in schema, or a file
   uint32_t epochs = 1;
   LogPurpose purpose = LogPurpose::kTrain;
-  bool follow = false;  // it may grow, and never ends
+  bool follow = false;    // it may grow, and never ends
+  uint64_t features = 0;  // fingerprint of what the schema makes of a record
   static auto Fields(auto& self, auto&& f) {
-    return f(self.log, self.name, self.path, self.schema, self.epochs, self.purpose, self.follow);
+    return f(self.log, self.name, self.path, self.schema, self.epochs, self.purpose, self.follow,
+             self.features);
   }
   bool operator==(const LogSpec&) const = default;
 };

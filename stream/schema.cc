@@ -199,15 +199,4 @@ Result<char> ParseDelimiter(std::string_view text) {
                           Printable(text)));
 }
 
-std::string DelimiterName(char delimiter) {
-  switch (delimiter) {
-    case '\t': return "tab";
-    case ',': return "comma";
-    case ';': return "semicolon";
-    case '|': return "pipe";
-    case ' ': return "space";
-    default: return std::string(1, delimiter);
-  }
-}
-
 }  // namespace freshet::stream

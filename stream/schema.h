@@ -102,7 +102,6 @@ uint64_t FieldSeed(std::string_view column_name);
 
 // "tab", "comma", "semicolon", "pipe", "space" or one character that cannot be part of a number.
 base::Result<char> ParseDelimiter(std::string_view text);
-std::string DelimiterName(char delimiter);
 
 inline constexpr size_t kMaxColumns = 4096;
 inline constexpr size_t kMaxBoundaries = 4096;

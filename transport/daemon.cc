@@ -12,12 +12,9 @@
 namespace freshet::transport {
 namespace {
 
-// A spinning loop takes its core from others: only where there are cores to spare.
 EventLoopOptions LoopOptions() {
   TuneMallocForFrames();
-  EventLoopOptions options;
-  if (sysconf(_SC_NPROCESSORS_ONLN) <= 4) options.spin = base::Duration(0);
-  return options;
+  return {};
 }
 
 }  // namespace

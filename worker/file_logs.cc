@@ -12,6 +12,12 @@ namespace freshet::worker {
 base::Result<std::unique_ptr<stream::LogReader>> FileLogOpener::Open(const protocol::LogSpec& log) {
   auto schema = stream::LoadSchema(log.schema);
   if (!schema) return base::Fail(schema.error().code, schema.error().message);
+  if (schema->Fingerprint() != log.features) {
+    return base::Fail(base::ErrorCode::kConflict,
+                      "schema " + log.schema +
+                          " makes other features here than where the master runs: the file has to "
+                          "be the same on every host");
+  }
   auto file =
       stream::FileLog::Open({log.path, std::move(*schema), log.epochs,
                              log.follow ? stream::FileGrowth::kAppend : stream::FileGrowth::kNone});

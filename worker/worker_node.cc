@@ -104,8 +104,7 @@ void WorkerNode::OnLease(const protocol::LeaseReply& reply) {
     }
     return LeaveFlushed();
   }
-  complete_ = reply.answer == protocol::LeaseAnswer::kComplete;
-  if (complete_) {
+  if (reply.answer == protocol::LeaseAnswer::kComplete) {
     // Not for ever: a restarted master may have to evaluate again.
     lease_timer_ = runtime_.timers.After(kAskWhenComplete, [this] { AskForLease(); });
     return;

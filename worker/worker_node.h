@@ -36,7 +36,6 @@ class WorkerNode {
   // Finishes the batches in flight, gives the lease back, hands in what was predicted, then calls `done`:
   // in any case within half a minute.
   void Drain(std::function<void()> done);
-  bool complete() const { return complete_; }
 
  private:
   struct OpenLog {
@@ -57,7 +56,6 @@ class WorkerNode {
   void StartPulls();
   void PullBatch(const std::shared_ptr<Batch>& batch);
   void OnPulled(const std::shared_ptr<Batch>& batch, base::Result<> outcome);
-  void ComputeBatch(const std::shared_ptr<Batch>& batch);
   void OnPushed(const std::shared_ptr<Batch>& batch, base::Result<PushResult> outcome);
   void CountValidation(const Batch& batch);
   void Retire(const std::shared_ptr<Batch>& batch);
@@ -86,7 +84,6 @@ class WorkerNode {
   protocol::ValidationHistogram predictions_;  // scratch
   bool asking_ = false;
   bool giving_back_ = false;
-  bool complete_ = false;
   bool failed_ = false;
   std::function<void()> drained_;
   bool leaving_ = false;  // nothing of it is on its way any more but predictions

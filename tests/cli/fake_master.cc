@@ -162,7 +162,7 @@ class FakeMaster {
 
   const std::string mode_;
   const std::string dir_;
-  transport::EventLoop loop_{{.spin = base::Duration(0)}};
+  transport::EventLoop loop_;
   int statuses_ = 0;
   bool completed_ = false;
   bool failed_ = false;

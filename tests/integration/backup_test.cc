@@ -143,7 +143,7 @@ class BackupTest : public ::testing::Test {
   base::TempDir dir_;
   std::string binaries_;
   std::vector<base::ProcessId> masters_;
-  transport::EventLoop loop_{{.spin = base::Duration(0)}};
+  transport::EventLoop loop_;
 };
 
 TEST_F(BackupTest, MadeUnderLoadItGoesOnExactlyOnAnotherNumberOfServers) {

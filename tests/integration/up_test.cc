@@ -166,6 +166,10 @@ TEST_F(UpTest, AnotherJobInTheSameDirectoryIsRefused) {
   EXPECT_EQ(up.code, 4);
   EXPECT_THAT(up.err, HasSubstr("other.tsv"));
   EXPECT_TRUE(cluster_.Processes().empty());
+  // What was refused is not what the cluster goes on with.
+  UpAgainOrFail();
+  ExpectExactEnd(1);
+  DownOrFail();
   // A log may become longer.
   UpOrFail(Settings(2));
   ExpectExactEnd(2);
