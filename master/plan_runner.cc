@@ -331,6 +331,25 @@ void PlanRunner::AskLeaving() {
   }
 }
 
+// That will stay: one that a cancelled plan has told to leave goes all the same.
+bool PlanRunner::OtherWorkerHeard(const std::string& name, base::Instant since) const {
+  return std::any_of(cluster_.nodes.begin(), cluster_.nodes.end(), [&](const auto& entry) {
+    const Node& node = entry.second;
+    return node.role == protocol::Role::kWorker && entry.first != name && node.state == "running" &&
+           node.last_heard >= since && !WillLeave(entry.first) && !Leaves(entry.first);
+  });
+}
+
+std::string PlanRunner::OnlyWorkerText(const std::string& name) {
+  return name + " is the only worker that runs: add another one first";
+}
+
+void PlanRunner::LetGo(const std::string& name) {
+  if (leaving_.emplace(name, 0).second) {
+    cluster_.events.Add("node_leaves", name, "no plan needs it any more");
+  }
+}
+
 // True when all of them are gone.
 bool PlanRunner::EndLeaving(PlanRecord& plan) {
   const base::Instant now = cluster_.runtime.clock.Now();
@@ -342,7 +361,17 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
     all_gone = false;
     const auto index = cluster_.state.view.FindNode(name);
     if (index && Owns(*index)) continue;
-    if (leaving_.emplace(name, 0).second) {
+    if (!leaving_.contains(name)) {
+      // Those that seemed to run when the plan began may have been dead already.
+      const bool last =
+          plan.request.kind == PlanKind::kDrain && !IsPs(name) && !OtherWorkerHeard(name, began_);
+      if (last && now - began_ < limits_.join_timeout) continue;
+      if (last) {
+        Undo(plan);
+        End(plan, PlanState::kFailed, OnlyWorkerText(name));
+        return false;
+      }
+      leaving_.emplace(name, 0);
       cluster_.events.Add("node_leaves", name, PlanText(plan.request));
     }
     const bool quiet = now - node->second.last_heard > kSilentWhenGone;

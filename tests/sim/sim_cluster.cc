@@ -87,6 +87,7 @@ class PsLife final : public SimNode {
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+  protocol::Incarnation incarnation() const override { return brain.incarnation(); }
   uint64_t disk_failures() const override { return disk.access.failures(); }
 
   DiskUser disk;
@@ -126,6 +127,7 @@ class WorkerLife final : public SimNode {
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+  protocol::Incarnation incarnation() const override { return session.incarnation(); }
 
   SimDeadLetters dead;
   worker::Session session;
@@ -288,8 +290,8 @@ void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
   Log(fmt::format("pid {} leaves with code {}: {}", pid, code, why));
   if (node != nullptr) CheckExit(*node, code, why);
   const bool told = why == "the cluster was stopped";
-  if (node != nullptr && told && LeavesForPlan(node->process.name())) {
-    retired_.insert(node->process.name());
+  if (node != nullptr && told) {
+    if (const uint64_t plan = LeavesForPlan(*node)) retired_[node->process.name()] = plan;
   }
   // The brain is on the stack; its process still lives for a moment.
   scheduler_.After(Duration(static_cast<int64_t>(chance_.Below(5000))),
@@ -393,7 +395,9 @@ void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& 
     }
     for (const int64_t child : pids) End(child, "signal 9", 137);
   }
-  if (retired_.erase(what.name) > 0) return;
+  if (const auto retired = retired_.extract(what.name)) {
+    return WatchRetired(what, retired.mapped());
+  }
   if (IsKeptFromOutside(what)) {
     scheduler_.After(DrawExponential(chance_, scenario_.restart_delay), [this, what] {
       if (!PidOf(what.name)) Spawn(what.kind, what.name);
