@@ -122,6 +122,30 @@ void DrawGrowth(Scenario* s) {
   }
 }
 
+// A product watches for seconds what takes tenths of a second here.
+void DrawBalance(Scenario* s) {
+  Random random(base::Mix64(s->seed ^ 0xBA1A));
+  if (!s->Has(Fault::kPlan) || !random.Chance(0.4)) return;
+  s->balances = true;
+  s->balance.sample_interval = Between(random, 200, 1500);
+  s->balance.samples = Range(random, 1, 2);
+  s->balance.rest = Between(random, 50, 1000);
+  s->balance.act_above = 1.0 + random.Uniform() * 0.3;
+  s->balance.aim_at = 1.0 + random.Uniform() * 0.1;
+  s->balance.least_busy = 0;
+  // Nothing is decided while a server recovers or a plan is under way.
+  if (random.Chance(0.7)) {
+    for (const Fault fault : {Fault::kKillPs, Fault::kDrainPs, Fault::kKillMaster, Fault::kKillAll,
+                              Fault::kStop, Fault::kJoin, Fault::kPlan}) {
+      s->fault_interval[static_cast<size_t>(fault)] *= 4;
+    }
+  }
+  if (!random.Chance(0.4)) return;
+  s->balance.memory_act = DrawLogUniform(random, 0.001, 0.02);
+  s->balance.memory_aim = s->balance.memory_act * 0.7;
+  s->balance.memory_fill = s->balance.memory_act * 0.9;
+}
+
 }  // namespace
 
 std::string FaultName(Fault fault) { return kNames[static_cast<size_t>(fault)]; }
@@ -174,15 +198,16 @@ std::string Scenario::ToString() const {
     if (Has(static_cast<Fault>(f))) faults += std::string(" ") + kNames[f];
   }
   return fmt::format(
-      "{} partitions, {} servers, {} workers, {} logs{}, batch {}, pull ahead {}, {}, heartbeat {} "
+      "{} partitions, {} servers, {} workers, {} logs{}, batch {}, pull ahead {}, {}{}, heartbeat "
+      "{} "
       "ms, "
       "checkpoint {} ms, faults until {} ms:{}",
       partitions, ps, workers, logs.size(), Follows() ? " that grow" : "", batch_size, pull_ahead,
       supervision == Supervision::kOutside    ? "started from outside"
       : supervision == Supervision::kLauncher ? "children end with the master"
                                               : "children are adopted",
-      heartbeat.count() / 1000, checkpoint_interval.count() / 1000, faults_end.count() / 1000,
-      faults);
+      balances ? ", balanced" : "", heartbeat.count() / 1000, checkpoint_interval.count() / 1000,
+      faults_end.count() / 1000, faults);
 }
 
 Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
@@ -212,6 +237,7 @@ Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
   if (random.Chance(0.2)) s.backup_interval = Between(random, 300, 5000);
   s.restore_ps = Range(random, 1, std::min(4u, s.partitions));
   DrawGrowth(&s);
+  DrawBalance(&s);
   return s;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "master/load_watch.h"
 #include "protocol/messages.h"
 #include "tests/sim/sim_log.h"
 #include "tests/sim/sim_network.h"
@@ -83,6 +84,10 @@ struct Scenario {
   // ended, and that cluster too must come to the job's end.
   base::Duration backup_interval{};
   uint32_t restore_ps = 0;
+
+  // The master makes plans of its own: servers differ in speed, and have little memory.
+  bool balances = false;
+  master::LoadWatchOptions balance;
 
   NetworkTimes network;
   WorkTimes work;

@@ -79,10 +79,9 @@ class PsLife final : public SimNode {
                 cluster.network(), fmt::format("sim://{}/{}", name, pid)),
         disk(cluster, process),
         store(cluster.disks_[name], cluster.vault_, disk.access),
-        brain(Options(cluster.scenario(), name, pid, endpoint.address()), process.runtime(),
-              endpoint, store, [&cluster, pid](int code, const std::string& why) {
-                cluster.OnExit(pid, code, why);
-              }) {
+        brain(
+            Options(cluster, name, pid, endpoint.address()), process.runtime(), endpoint, store,
+            [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
     endpoint.SetHandler(brain);
   }
   void Start() override { brain.Start(); }
@@ -95,8 +94,9 @@ class PsLife final : public SimNode {
   ps::PsNode brain;
 
  private:
-  static ps::PsOptions Options(const Scenario& s, const std::string& name, int64_t pid,
+  static ps::PsOptions Options(SimCluster& cluster, const std::string& name, int64_t pid,
                                const std::string& address) {
+    const Scenario& s = cluster.scenario();
     ps::PsOptions options;
     options.name = name;
     options.address = address;
@@ -106,6 +106,7 @@ class PsLife final : public SimNode {
     options.checkpoint.group_bytes = s.checkpoint_group_bytes;
     options.checkpoint.max_differences = s.max_differences;
     options.memory_limit_bytes = 8u << 20;
+    if (s.balances) options.memory_limit_bytes <<= cluster.chance().Below(4);
     return options;
   }
 };
@@ -243,11 +244,17 @@ master::MasterOptions SimCluster::MasterSettings() {
   options.max_quick_restarts = 16;
   options.drain_timeout = seconds(12);
   options.plans.join_timeout = seconds(5);
+  options.auto_balance = scenario_.balances;
+  options.balance = scenario_.balance;
+  options.plans.max_ps = scenario_.balances ? 5 : 64;
   return options;
 }
 
 SimProcess::Options SimCluster::ProcessOptions(const std::string& name, int64_t pid) {
-  return {.name = name, .pid = pid, .seed = chance_.Next(), .work = &work_};
+  SimProcess::Options options{.name = name, .pid = pid, .seed = chance_.Next(), .work = &work_};
+  // Some servers are slower than others, as long as they live.
+  if (scenario_.balances) options.glance = Duration(1 + static_cast<int64_t>(options.seed % 9));
+  return options;
 }
 
 int64_t SimCluster::Spawn(NodeKind kind, const std::string& name) {
