@@ -141,7 +141,9 @@ std::string MasterNode::FreeWorkerName(uint64_t process) const {
   }
   for (uint32_t i = 0;; ++i) {
     std::string name = fmt::format("worker-{}", i);
-    if (!nodes_.contains(name)) return name;
+    // The name of somebody who is to leave would make it leave.
+    const bool free = !nodes_.contains(name) && !plans_.Leaves(name) && !plans_.WillLeave(name);
+    if (free) return name;
   }
 }
 

@@ -233,9 +233,10 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   }
   // Its own answer was lost.
   if (place.node == *sender && place.tenure == report.tenure.Next()) return {};
-  const bool stands = place.migration == report.migration;
-  if (!stands || place.target != *sender || place.tenure != report.tenure ||
-      report.migration.value() == 0) {
+  const bool unchecked = MUTANT(kLatePreparedUnchecked);
+  const bool stands = place.migration == report.migration || MUTANT(kLatePrepared) || unchecked;
+  const bool same_tenure = place.tenure == report.tenure || unchecked;
+  if (!stands || place.target != *sender || !same_tenure || report.migration.value() == 0) {
     return Fail(ErrorCode::kConflict, "that migration is over");
   }
   if (report.state == protocol::MoveState::kPrepared) {
@@ -259,7 +260,8 @@ void PlanRunner::Commit(size_t partition, uint16_t target, const protocol::MoveR
   const PartitionId id(static_cast<uint16_t>(partition));
   ProgressBook& progress = cluster_.progress();
   for (const protocol::LogWatermark& claim : progress.DurableOf(id)) {
-    if (report.applied.Of(claim.log).Watermark() >= claim.watermark) continue;
+    const bool has = report.applied.Of(claim.log).Watermark() >= claim.watermark;
+    if (has || MUTANT(kLatePreparedUnchecked)) continue;
     cluster_.events.Add("move_failed", "",
                         fmt::format("partition {}: less than durable", id.value()));
     ClearIntents([&](const Place& place) { return place.migration == report.migration; });
@@ -358,14 +360,21 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
   for (const std::string& name : plan.leaving) {
     const auto node = cluster_.nodes.find(name);
     if (node == cluster_.nodes.end()) continue;
-    all_gone = false;
+    const bool quiet = !node->second.launched && now - node->second.last_heard > kSilentWhenGone;
+    all_gone = all_gone && quiet;
     const auto index = cluster_.state.view.FindNode(name);
-    if (index && Owns(*index)) continue;
+    if (index && Owns(*index)) {
+      all_gone = false;
+      continue;
+    }
     if (!leaving_.contains(name)) {
       // Those that seemed to run when the plan began may have been dead already.
       const bool last =
           plan.request.kind == PlanKind::kDrain && !IsPs(name) && !OtherWorkerHeard(name, began_);
-      if (last && now - began_ < limits_.join_timeout) continue;
+      if (last && now - began_ < limits_.join_timeout) {
+        all_gone = false;
+        continue;
+      }
       if (last) {
         Undo(plan);
         End(plan, PlanState::kFailed, OnlyWorkerText(name));
@@ -374,8 +383,7 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
       leaving_.emplace(name, 0);
       cluster_.events.Add("node_leaves", name, PlanText(plan.request));
     }
-    const bool quiet = now - node->second.last_heard > kSilentWhenGone;
-    if (!node->second.launched && quiet) silent.push_back(name);
+    if (quiet) silent.push_back(name);
   }
   for (const std::string& name : silent) OnNodeGone(name);
   return all_gone;

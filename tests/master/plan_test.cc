@@ -90,16 +90,21 @@ class PlanTest : public ::testing::Test {
     cluster_ = reply.cluster;
     incarnations_[number] = reply.incarnation;
   }
-  // A worker that came by itself.
-  void JoinWorker(uint16_t number) {
+  // A worker that came by itself; the name it is known by.
+  std::string JoinWorker(uint16_t number) {
+    return JoinWorker(number, "guest-" + std::to_string(number));
+  }
+  std::string JoinWorker(uint16_t number, const std::string& name) {
     node_->OnPacket(PeerId(200 + number),
-                    protocol::EncodePacket({}, RequestId(++request_),
-                                           protocol::RegisterRequest{
-                                               Role::kWorker, "guest-" + std::to_string(number), "",
-                                               uint64_t{5000} + number, int64_t{1} + number}));
+                    protocol::EncodePacket(
+                        {}, RequestId(++request_),
+                        protocol::RegisterRequest{Role::kWorker, name, "", uint64_t{5000} + number,
+                                                  int64_t{1} + number}));
     const auto replies = endpoint_.Take<protocol::RegisterReply>();
-    ASSERT_FALSE(replies.empty());
-    incarnations_[200 + number] = replies.back().Body<protocol::RegisterReply>().incarnation;
+    if (replies.empty()) return "";
+    const auto reply = replies.back().Body<protocol::RegisterReply>();
+    incarnations_[200 + number] = reply.incarnation;
+    return reply.name;
   }
   // True if the answer asks it to leave.
   bool WorkerSpeaks(uint16_t number) {
@@ -420,6 +425,17 @@ TEST_F(PlanTest, AWorkerThatWasToldToLeaveIsNoReasonToLetTheOtherOneGo) {
   const auto refused = node_->AddPlan({PlanKind::kDrain, 0, 0, "guest-1"});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message, "guest-1 is the only worker that runs: add another one first");
+}
+
+TEST_F(PlanTest, AWorkerWithoutANameDoesNotGetThatOfOneWhoLeaves) {
+  JoinBoth();
+  Plan({PlanKind::kScale, 0, 3, ""});
+  const uint64_t id = Plan({PlanKind::kScale, 0, 1, ""});
+  Exited("worker-1");
+  ASSERT_EQ(Record(id).state, PlanState::kRunning) << "worker-2 is still there";
+  EXPECT_EQ(JoinWorker(0, ""), "worker-3");
+  Tick();
+  EXPECT_FALSE(WorkerSpeaks(0));
 }
 
 TEST_F(PlanTest, AWorkerIsDrainedWhenAnotherIsHeardAndElseThePlanFails) {
