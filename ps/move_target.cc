@@ -371,8 +371,9 @@ void MoveTarget::FreezeNext() {
 }
 
 void MoveTarget::EndFreeze(const MovePtr& move) {
-  if (freezing_ != move) return;
-  freezing_ = nullptr;
+  if (freezing_ == move) freezing_ = nullptr;
+  if (freezing_ != nullptr) return;
+  // Also when the last one that waited for its turn ended: nobody else lets the checkpointer go on.
   if (to_freeze_.empty()) parts_.checkpointer.Resume();
   StoreNext();
   FreezeNext();

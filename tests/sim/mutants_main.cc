@@ -56,7 +56,7 @@ constexpr std::array<Row, 31> kRows = {{
     {Mutant::kDropAnyImage, "19", "drop_any_image", "G13", "moves", true},
     {Mutant::kDropImageLate, "19", "drop_image_late", "-", "moves", true},
     {Mutant::kDropAnyImageLate, "19", "drop_any_image_late", "G13", "moves"},
-    {Mutant::kCopyAnyMigration, "20", "copy_any_migration", "G10", "moves", true},
+    {Mutant::kCopyAnyMigration, "20", "copy_any_migration", "G10", "moves"},
     {Mutant::kCopyOutlivesMigration, "20", "copy_outlives_migration", "G10", "moves"},
     {Mutant::kLatePrepared, "25", "late_prepared", "G11", "moves"},
     {Mutant::kLatePreparedUnchecked, "25", "late_prepared_unchecked", "G11, G12", "moves"},
