@@ -208,6 +208,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
     state_.nodes.push_back({node.role, node.name, node.incarnation, node.process, node.pid,
                             node.restarts, node.launched});
+    plans_.OnNodeBegins(node);
     if (node.role == Role::kPs) RegisterPs(node, *request);
     if (!Save()) return;
     events_.Add("node_registered", node.name,

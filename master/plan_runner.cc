@@ -156,10 +156,12 @@ std::vector<std::string> PlanRunner::PresentServers() const {
 // What is on its way counts as where it goes.
 std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
   if (plan.request.kind == PlanKind::kEvenLoad || plan.request.kind == PlanKind::kRelieve) {
+    const auto present = Indices(PresentServers());
     std::vector<PlannedMove> moves;
     for (const PlannedMove& move : decided_) {
       const Place& place = cluster_.state.view.places[move.partition.value()];
-      if (place.node == move.from && place.migration.value() == 0) moves.push_back(move);
+      const bool there = std::find(present.begin(), present.end(), move.to) != present.end();
+      if (there && place.node == move.from && place.migration.value() == 0) moves.push_back(move);
     }
     return moves;
   }
@@ -344,6 +346,10 @@ bool PlanRunner::OtherWorkerHeard(const std::string& name, base::Instant since) 
 
 std::string PlanRunner::OnlyWorkerText(const std::string& name) {
   return name + " is the only worker that runs: add another one first";
+}
+
+void PlanRunner::OnNodeBegins(const Node& node) {
+  if (!node.launched && !WillLeave(node.name)) leaving_.erase(node.name);
 }
 
 void PlanRunner::LetGo(const std::string& name) {

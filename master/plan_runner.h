@@ -79,6 +79,8 @@ class PlanRunner {
   // A plan that has not ended says that it shall leave.
   bool WillLeave(const std::string& name) const;
   void OnNodeGone(const std::string& name);
+  // A new process of that name: one that a plan given up since told to leave may stay when it is back.
+  void OnNodeBegins(const Node& node);
   // It was told to leave under a master before us, or for a plan that is no more.
   void LetGo(const std::string& name);
 

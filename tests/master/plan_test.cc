@@ -427,6 +427,19 @@ TEST_F(PlanTest, AWorkerThatWasToldToLeaveIsNoReasonToLetTheOtherOneGo) {
   EXPECT_EQ(refused.error().message, "guest-1 is the only worker that runs: add another one first");
 }
 
+TEST_F(PlanTest, WhoWasToldToLeaveForAPlanGivenUpMayComeBack) {
+  JoinBoth();
+  JoinWorker(0);
+  JoinWorker(1);
+  const uint64_t id = Plan({PlanKind::kDrain, 0, 0, "guest-0"});
+  EXPECT_FALSE(WorkerSpeaks(1));
+  Tick();
+  EXPECT_TRUE(node_->CancelPlan(id));
+  EXPECT_TRUE(WorkerSpeaks(0)) << "the process that was told goes on leaving";
+  JoinWorker(2, "guest-0");
+  EXPECT_FALSE(WorkerSpeaks(2)) << "its successor stays";
+}
+
 TEST_F(PlanTest, AWorkerWithoutANameDoesNotGetThatOfOneWhoLeaves) {
   JoinBoth();
   Plan({PlanKind::kScale, 0, 3, ""});

@@ -128,7 +128,6 @@ class SimCluster {
   void End(int64_t pid, const std::string& how, int code);
   void AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code);
   void WatchRetired(const Starting& what, uint64_t plan);
-  std::string NameAtMaster(const SimNode& node) const;
   SimProcess::Options ProcessOptions(const std::string& name, int64_t pid);
   master::MasterOptions MasterSettings();
 

@@ -21,25 +21,25 @@ void SimCluster::StartPlan(const master::PlanRequest& request) {
   });
 }
 
-// The master may have chosen a worker's name.
-std::string SimCluster::NameAtMaster(const SimNode& node) const {
-  for (const auto& [name, known] : master()->nodes()) {
-    if (known.incarnation == node.incarnation() && known.incarnation.value() != 0) return name;
-  }
-  return unnamed_workers_ && node.kind == NodeKind::kWorker ? "" : node.process.name();
-}
-
 uint64_t SimCluster::LeavesForPlan(const SimNode& node) const {
   if (master() == nullptr) return 0;
-  const std::string name = NameAtMaster(node);
+  std::string name = node.process.name();
+  // The master may have chosen a worker's name; and one that is free again is given again.
+  bool known = false;
+  for (const auto& [given, entry] : master()->nodes()) {
+    if (entry.incarnation != node.incarnation() || entry.incarnation.value() == 0) continue;
+    known = true;
+    name = given;
+  }
+  if (!known && unnamed_workers_ && node.kind == NodeKind::kWorker) return 0;
   const auto& view = master()->view();
   const auto index = view.FindNode(name);
   for (const protocol::Place& place : view.places) {
     if (index && place.node == *index) return 0;
   }
   for (const master::PlanRecord& plan : master()->plans()) {
-    const bool stands =
-        plan.state == master::PlanState::kRunning || plan.state == master::PlanState::kDone;
+    const bool stands = plan.state == master::PlanState::kRunning ||
+                        (plan.state == master::PlanState::kDone && !known);
     const auto& leaving = plan.leaving;
     if (stands && std::find(leaving.begin(), leaving.end(), name) != leaving.end()) return plan.id;
   }
