@@ -200,12 +200,17 @@ void MasterNode::StartNodes() {
   // Children of a master before us that had not yet said hello to it.
   for (uint32_t i = 0; i < state_.next_ps; ++i) {
     const std::string name = fmt::format("ps-{}", i);
-    if (!wanted.contains(name) && !nodes_.contains(name)) AdoptNode(name);
+    if (wanted.contains(name) || nodes_.contains(name) || !AdoptNode(name)) continue;
+    plans_.LetGo(name);
   }
   std::vector<std::string> gone;
   for (const auto& [name, node] : nodes_) {
     if (!node.launched || wanted.contains(name)) continue;
-    if (!AdoptNode(name)) gone.push_back(name);
+    if (!AdoptNode(name)) {
+      gone.push_back(name);
+    } else if (!plans_.WillLeave(name)) {
+      plans_.LetGo(name);  // a plan that runs lets its own go when they own nothing any more
+    }
   }
   for (const std::string& name : gone) {
     nodes_.erase(name);

@@ -141,7 +141,9 @@ std::string MasterNode::FreeWorkerName(uint64_t process) const {
   }
   for (uint32_t i = 0;; ++i) {
     std::string name = fmt::format("worker-{}", i);
-    if (!nodes_.contains(name)) return name;
+    // The name of somebody who is to leave would make it leave.
+    const bool free = !nodes_.contains(name) && !plans_.Leaves(name) && !plans_.WillLeave(name);
+    if (free) return name;
   }
 }
 
@@ -206,6 +208,7 @@ void MasterNode::OnRegister(PeerId from, const Envelope& envelope, const Packet&
     std::erase_if(state_.nodes, [&](const KnownNode& k) { return k.name == node.name; });
     state_.nodes.push_back({node.role, node.name, node.incarnation, node.process, node.pid,
                             node.restarts, node.launched});
+    plans_.OnNodeBegins(node);
     if (node.role == Role::kPs) RegisterPs(node, *request);
     if (!Save()) return;
     events_.Add("node_registered", node.name,

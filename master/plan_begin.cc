@@ -179,14 +179,9 @@ Result<> PlanRunner::CheckDrain(const PlanRequest& request, Preview* preview) co
   if (IsServer(request.node) && cluster_.state.servers.size() < 2) {
     return Fail(ErrorCode::kConflict, request.node + " is the only server: add another one first");
   }
-  const bool others =
-      std::any_of(cluster_.nodes.begin(), cluster_.nodes.end(), [&](const auto& entry) {
-        return entry.second.role == protocol::Role::kWorker && entry.first != request.node &&
-               entry.second.state == "running" && !WillLeave(entry.first);
-      });
-  if (node->second.role == protocol::Role::kWorker && !others) {
-    return Fail(ErrorCode::kConflict,
-                request.node + " is the only worker that runs: add another one first");
+  if (node->second.role == protocol::Role::kWorker &&
+      !OtherWorkerHeard(request.node, base::Instant())) {
+    return Fail(ErrorCode::kConflict, OnlyWorkerText(request.node));
   }
   preview->leaving.push_back(request.node);
   return {};

@@ -156,10 +156,12 @@ std::vector<std::string> PlanRunner::PresentServers() const {
 // What is on its way counts as where it goes.
 std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
   if (plan.request.kind == PlanKind::kEvenLoad || plan.request.kind == PlanKind::kRelieve) {
+    const auto present = Indices(PresentServers());
     std::vector<PlannedMove> moves;
     for (const PlannedMove& move : decided_) {
       const Place& place = cluster_.state.view.places[move.partition.value()];
-      if (place.node == move.from && place.migration.value() == 0) moves.push_back(move);
+      const bool there = std::find(present.begin(), present.end(), move.to) != present.end();
+      if (there && place.node == move.from && place.migration.value() == 0) moves.push_back(move);
     }
     return moves;
   }
@@ -233,9 +235,10 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   }
   // Its own answer was lost.
   if (place.node == *sender && place.tenure == report.tenure.Next()) return {};
-  const bool stands = place.migration == report.migration;
-  if (!stands || place.target != *sender || place.tenure != report.tenure ||
-      report.migration.value() == 0) {
+  const bool unchecked = MUTANT(kLatePreparedUnchecked);
+  const bool stands = place.migration == report.migration || MUTANT(kLatePrepared) || unchecked;
+  const bool same_tenure = place.tenure == report.tenure || unchecked;
+  if (!stands || place.target != *sender || !same_tenure || report.migration.value() == 0) {
     return Fail(ErrorCode::kConflict, "that migration is over");
   }
   if (report.state == protocol::MoveState::kPrepared) {
@@ -259,7 +262,8 @@ void PlanRunner::Commit(size_t partition, uint16_t target, const protocol::MoveR
   const PartitionId id(static_cast<uint16_t>(partition));
   ProgressBook& progress = cluster_.progress();
   for (const protocol::LogWatermark& claim : progress.DurableOf(id)) {
-    if (report.applied.Of(claim.log).Watermark() >= claim.watermark) continue;
+    const bool has = report.applied.Of(claim.log).Watermark() >= claim.watermark;
+    if (has || MUTANT(kLatePreparedUnchecked)) continue;
     cluster_.events.Add("move_failed", "",
                         fmt::format("partition {}: less than durable", id.value()));
     ClearIntents([&](const Place& place) { return place.migration == report.migration; });
@@ -331,6 +335,29 @@ void PlanRunner::AskLeaving() {
   }
 }
 
+// That will stay: one that a cancelled plan has told to leave goes all the same.
+bool PlanRunner::OtherWorkerHeard(const std::string& name, base::Instant since) const {
+  return std::any_of(cluster_.nodes.begin(), cluster_.nodes.end(), [&](const auto& entry) {
+    const Node& node = entry.second;
+    return node.role == protocol::Role::kWorker && entry.first != name && node.state == "running" &&
+           node.last_heard >= since && !WillLeave(entry.first) && !Leaves(entry.first);
+  });
+}
+
+std::string PlanRunner::OnlyWorkerText(const std::string& name) {
+  return name + " is the only worker that runs: add another one first";
+}
+
+void PlanRunner::OnNodeBegins(const Node& node) {
+  if (!node.launched && !WillLeave(node.name)) leaving_.erase(node.name);
+}
+
+void PlanRunner::LetGo(const std::string& name) {
+  if (leaving_.emplace(name, 0).second) {
+    cluster_.events.Add("node_leaves", name, "no plan needs it any more");
+  }
+}
+
 // True when all of them are gone.
 bool PlanRunner::EndLeaving(PlanRecord& plan) {
   const base::Instant now = cluster_.runtime.clock.Now();
@@ -339,14 +366,30 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
   for (const std::string& name : plan.leaving) {
     const auto node = cluster_.nodes.find(name);
     if (node == cluster_.nodes.end()) continue;
-    all_gone = false;
+    const bool quiet = !node->second.launched && now - node->second.last_heard > kSilentWhenGone;
+    all_gone = all_gone && quiet;
     const auto index = cluster_.state.view.FindNode(name);
-    if (index && Owns(*index)) continue;
-    if (leaving_.emplace(name, 0).second) {
+    if (index && Owns(*index)) {
+      all_gone = false;
+      continue;
+    }
+    if (!leaving_.contains(name)) {
+      // Those that seemed to run when the plan began may have been dead already.
+      const bool last =
+          plan.request.kind == PlanKind::kDrain && !IsPs(name) && !OtherWorkerHeard(name, began_);
+      if (last && now - began_ < limits_.join_timeout) {
+        all_gone = false;
+        continue;
+      }
+      if (last) {
+        Undo(plan);
+        End(plan, PlanState::kFailed, OnlyWorkerText(name));
+        return false;
+      }
+      leaving_.emplace(name, 0);
       cluster_.events.Add("node_leaves", name, PlanText(plan.request));
     }
-    const bool quiet = now - node->second.last_heard > kSilentWhenGone;
-    if (!node->second.launched && quiet) silent.push_back(name);
+    if (quiet) silent.push_back(name);
   }
   for (const std::string& name : silent) OnNodeGone(name);
   return all_gone;

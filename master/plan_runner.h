@@ -79,6 +79,10 @@ class PlanRunner {
   // A plan that has not ended says that it shall leave.
   bool WillLeave(const std::string& name) const;
   void OnNodeGone(const std::string& name);
+  // A new process of that name: one that a plan given up since told to leave may stay when it is back.
+  void OnNodeBegins(const Node& node);
+  // It was told to leave under a master before us, or for a plan that is no more.
+  void LetGo(const std::string& name);
 
   const std::vector<PlanRecord>& plans() const { return cluster_.state.plans; }
   bool busy() const;
@@ -108,6 +112,8 @@ class PlanRunner {
   void StartMoves(const std::vector<PlannedMove>& moves);
   void Commit(size_t partition, uint16_t target, const protocol::MoveReport& report);
   bool ClearIntents(const std::function<bool(const protocol::Place&)>& which);
+  bool OtherWorkerHeard(const std::string& name, base::Instant since) const;
+  static std::string OnlyWorkerText(const std::string& name);
   void AskLeaving();
   bool EndLeaving(PlanRecord& plan);
   void Undo(PlanRecord& plan);

@@ -93,6 +93,7 @@ MoveTarget::~MoveTarget() {
     parts_.runtime.timers.Cancel(move->timer);
     if (move->call) parts_.rpc.Cancel(*move->call);
   }
+  for (auto& [partition, move] : kept_) move->rows = nullptr;
 }
 
 void MoveTarget::OnView(const protocol::View& view, uint16_t self) {
@@ -123,6 +124,12 @@ void MoveTarget::Begin(PartitionId partition, const protocol::Place& place,
   move->source = PeerOf(source);
   move->source_incarnation = source.incarnation;
   moves_[partition] = move;
+  if (MUTANT(kCopyOutlivesMigration) && kept_.contains(partition)) {
+    const MovePtr before = kept_.extract(partition).mapped();
+    move->rows = std::move(before->rows);
+    move->since_cut = before->since_cut;
+    return NextDifference(move);
+  }
   Restart(move);
 }
 
@@ -138,7 +145,11 @@ void MoveTarget::Restart(const MovePtr& move) {
 
 void MoveTarget::End(const MovePtr& move) {
   move->ended = true;
-  move->rows = nullptr;
+  if (MUTANT(kCopyOutlivesMigration) && move->rows != nullptr && move->since_cut > 0) {
+    kept_[move->partition] = move;
+  } else {
+    move->rows = nullptr;
+  }
   parts_.runtime.timers.Cancel(move->timer);
   if (move->call) parts_.rpc.Cancel(*move->call);
   std::erase(to_freeze_, move);
@@ -360,8 +371,9 @@ void MoveTarget::FreezeNext() {
 }
 
 void MoveTarget::EndFreeze(const MovePtr& move) {
-  if (freezing_ != move) return;
-  freezing_ = nullptr;
+  if (freezing_ == move) freezing_ = nullptr;
+  if (freezing_ != nullptr) return;
+  // Also when the last one that waited for its turn ended: nobody else lets the checkpointer go on.
   if (to_freeze_.empty()) parts_.checkpointer.Resume();
   StoreNext();
   FreezeNext();

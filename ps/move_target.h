@@ -104,6 +104,8 @@ class MoveTarget {
   std::deque<MovePtr> to_freeze_;
   MovePtr freezing_;  // one at a time: nothing else is written meanwhile
   base::Instant next_slice_;
+  // Only for MUTANT(kCopyOutlivesMigration).
+  std::map<protocol::PartitionId, MovePtr> kept_;
 };
 
 }  // namespace freshet::ps

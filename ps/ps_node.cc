@@ -8,6 +8,7 @@
 #include "base/mutant.h"
 #include "base/stop_point.h"
 #include "protocol/audit.h"
+#include "ps/image_drop.h"
 
 namespace freshet::ps {
 
@@ -184,6 +185,9 @@ void PsNode::Activate(PartitionId partition, Tenure tenure) {
   if (auto arrived = target_.Take(partition, tenure)) {
     slot.state = SlotState::kServing;
     slot.partition = std::move(arrived->partition);
+    if (MUTANT(kServeOldRows) && left_rows_.contains(partition)) {
+      slot.partition = std::move(left_rows_.extract(partition).mapped());
+    }
     slot.saved = arrived->saved;
     slot.saved_cut = slot.partition->current_cut() - 1;
     slot.saved_bytes = arrived->saved_bytes;
@@ -197,20 +201,13 @@ void PsNode::Activate(PartitionId partition, Tenure tenure) {
   to_load_.emplace_back(partition, tenure);
 }
 
-// Rule G13: an image of an older tenure is of no use to anyone once another PS owns the partition.
 void PsNode::Deactivate(PartitionId partition, Tenure below) {
   Slot& slot = slots_[partition.value()];
   if (slot.state == SlotState::kAbsent) return;
   base::StopPoint("source_drops");
+  if (MUTANT(kServeOldRows) && slot.serving()) left_rows_[partition] = std::move(slot.partition);
   slot = Slot();
-  runtime_.executor.Run(
-      [store = &store_, partition, below] {
-        if (auto removed = store->Remove(partition, below); !removed) {
-          FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
-                           removed.error().message);
-        }
-      },
-      [] {});
+  DropImage(runtime_, store_, partition, below);
 }
 
 void PsNode::LoadNext() {

@@ -117,6 +117,8 @@ class PsNode : public transport::PacketHandler {
   bool load_running_ = false;
   bool draining_ = false;
   bool exited_ = false;
+  // Only for MUTANT(kServeOldRows).
+  std::map<protocol::PartitionId, std::unique_ptr<Partition>> left_rows_;
   // Checkpoint requests that are being worked on, so that a repeated one is not begun again.
   std::set<std::pair<transport::PeerId, protocol::RequestId>> checkpoints_;
 };

@@ -90,6 +90,30 @@ class PlanTest : public ::testing::Test {
     cluster_ = reply.cluster;
     incarnations_[number] = reply.incarnation;
   }
+  // A worker that came by itself; the name it is known by.
+  std::string JoinWorker(uint16_t number) {
+    return JoinWorker(number, "guest-" + std::to_string(number));
+  }
+  std::string JoinWorker(uint16_t number, const std::string& name) {
+    node_->OnPacket(PeerId(200 + number),
+                    protocol::EncodePacket(
+                        {}, RequestId(++request_),
+                        protocol::RegisterRequest{Role::kWorker, name, "", uint64_t{5000} + number,
+                                                  int64_t{1} + number}));
+    const auto replies = endpoint_.Take<protocol::RegisterReply>();
+    if (replies.empty()) return "";
+    const auto reply = replies.back().Body<protocol::RegisterReply>();
+    incarnations_[200 + number] = reply.incarnation;
+    return reply.name;
+  }
+  // True if the answer asks it to leave.
+  bool WorkerSpeaks(uint16_t number) {
+    endpoint_.sent.clear();
+    node_->OnPacket(PeerId(200 + number),
+                    protocol::EncodePacket({cluster_, incarnations_[200 + number]},
+                                           RequestId(++request_), protocol::WorkerHeartbeat()));
+    return !endpoint_.Take<protocol::ErrorReply>().empty();
+  }
   void JoinBoth() {
     Join(0);
     Join(1);
@@ -387,6 +411,76 @@ TEST_F(PlanTest, AMoveThatFailsIsTriedAgainAndThePlanFailsInTheEnd) {
   EXPECT_TRUE(Moving().empty());
   EXPECT_EQ(Owned(1), 4u);
   EXPECT_TRUE(launcher_.stopped.empty()) << "it stays a server";
+}
+
+TEST_F(PlanTest, AWorkerThatWasToldToLeaveIsNoReasonToLetTheOtherOneGo) {
+  JoinBoth();
+  JoinWorker(0);
+  JoinWorker(1);
+  const uint64_t id = Plan({PlanKind::kDrain, 0, 0, "guest-0"});
+  EXPECT_FALSE(WorkerSpeaks(1));
+  Tick();
+  EXPECT_TRUE(WorkerSpeaks(0)) << "it has been told, and goes";
+  EXPECT_TRUE(node_->CancelPlan(id));
+  const auto refused = node_->AddPlan({PlanKind::kDrain, 0, 0, "guest-1"});
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "guest-1 is the only worker that runs: add another one first");
+}
+
+TEST_F(PlanTest, WhoWasToldToLeaveForAPlanGivenUpMayComeBack) {
+  JoinBoth();
+  JoinWorker(0);
+  JoinWorker(1);
+  const uint64_t id = Plan({PlanKind::kDrain, 0, 0, "guest-0"});
+  EXPECT_FALSE(WorkerSpeaks(1));
+  Tick();
+  EXPECT_TRUE(node_->CancelPlan(id));
+  EXPECT_TRUE(WorkerSpeaks(0)) << "the process that was told goes on leaving";
+  JoinWorker(2, "guest-0");
+  EXPECT_FALSE(WorkerSpeaks(2)) << "its successor stays";
+}
+
+TEST_F(PlanTest, AWorkerWithoutANameDoesNotGetThatOfOneWhoLeaves) {
+  JoinBoth();
+  Plan({PlanKind::kScale, 0, 3, ""});
+  const uint64_t id = Plan({PlanKind::kScale, 0, 1, ""});
+  Exited("worker-1");
+  ASSERT_EQ(Record(id).state, PlanState::kRunning) << "worker-2 is still there";
+  EXPECT_EQ(JoinWorker(0, ""), "worker-3");
+  Tick();
+  EXPECT_FALSE(WorkerSpeaks(0));
+}
+
+TEST_F(PlanTest, AWorkerIsDrainedWhenAnotherIsHeardAndElseThePlanFails) {
+  JoinBoth();
+  JoinWorker(0);
+  JoinWorker(1);  // dead, and nobody knows it yet
+  const uint64_t id = Plan({PlanKind::kDrain, 0, 0, "guest-0"});
+  for (int s = 0; s < 55; ++s) {
+    runtime_.Advance(seconds(1));
+    ASSERT_FALSE(WorkerSpeaks(0));
+  }
+  ASSERT_EQ(Record(id).state, PlanState::kRunning);
+  runtime_.Advance(seconds(6));
+  EXPECT_EQ(Record(id).state, PlanState::kFailed);
+  EXPECT_FALSE(WorkerSpeaks(0)) << "it stays";
+}
+
+TEST_F(PlanTest, WhoWasToldToLeaveLeavesUnderTheNextMasterToo) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 3, 0, ""});
+  Join(2);
+  EXPECT_TRUE(node_->CancelPlan(id));
+  launcher_.stopped.clear();
+  StartMaster();  // before it was told
+  Join(0);
+  Join(1);
+  Join(2);
+  Tick();
+  EXPECT_EQ(launcher_.stopped, std::vector<std::string>{"ps-2"});
+  EXPECT_TRUE(node_->plans().back().id == id) << "it does not join again";
+  Exited("ps-2");
+  EXPECT_FALSE(launcher_.running.contains("ps-2"));
 }
 
 }  // namespace

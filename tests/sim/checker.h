@@ -37,6 +37,8 @@ class Checker {
   // it is answered.
   void AskForCheckpoint();
   uint64_t checkpoints_answered() const { return checkpoints_answered_; }
+  // Commits of migrations.
+  uint64_t moves() const { return moves_; }
 
  private:
   struct AuditKey {
@@ -70,6 +72,7 @@ class Checker {
   uint64_t repairs_ = 0;
   Violation late_;  // found by a callback
   uint64_t checkpoints_answered_ = 0;
+  uint64_t moves_ = 0;
 };
 
 }  // namespace freshet::sim

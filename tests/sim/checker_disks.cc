@@ -135,6 +135,7 @@ void Checker::OnViewWritten(const protocol::View& before, const protocol::View& 
   for (size_t p = 0; p < before.places.size() && !late_; ++p) {
     const uint16_t from = before.places[p].node;
     if (from == protocol::kNoNode || from == after.places[p].node) continue;
+    ++moves_;
     late_ = CheckMove(before, after, p);
   }
 }

@@ -55,7 +55,7 @@ void FaultInjector::Inject(Fault fault) {
     case Fault::kSlow: return SlowOne();
     case Fault::kRot: return DamageOne();
     case Fault::kStop: return cluster_.Stop();
-    case Fault::kPlan: return StartPlan();
+    case Fault::kPlan: return cluster_.scenario().focus_on_moves ? SendAway() : StartPlan();
     case Fault::kJoin:
       if (cluster_.disks().size() < kMostServers) cluster_.JoinServer();
       return;
@@ -72,6 +72,7 @@ void FaultInjector::StartPlan() {
     case master::PlanKind::kScale:
       plan.ps = 1 + static_cast<uint32_t>(random_.Below(std::min(4u, scenario.partitions)));
       if (random_.Chance(0.5)) plan.workers = 1 + static_cast<uint32_t>(random_.Below(4));
+      if (plan.workers > 0 && random_.Chance(0.3)) plan.ps = 0;
       break;
     case master::PlanKind::kMigrate:
     case master::PlanKind::kDrain: {
@@ -84,6 +85,28 @@ void FaultInjector::StartPlan() {
     default: break;
   }
   cluster_.StartPlan(plan);
+}
+
+// Everything begins to leave a server, and is called back at any moment; what had gone comes back, or the
+// rest is sent away once more.
+void FaultInjector::SendAway() {
+  const SimNode* node = cluster_.Find(PickPid(NodeKind::kPs));
+  if (node == nullptr) return;
+  master::PlanRequest away;
+  away.kind = master::PlanKind::kDrain;
+  away.node = node->process.name();
+  master::PlanRequest back;
+  back.kind = master::PlanKind::kRebalance;
+  const master::PlanRequest next = random_.Chance(0.5) ? away : back;
+  cluster_.StartPlan(away);
+  const Duration cancelled = DrawExponential(random_, std::chrono::milliseconds(150));
+  const Duration again =
+      cancelled + DrawExponential(random_, std::chrono::milliseconds(random_.Chance(0.5) ? 1 : 50));
+  cluster_.scheduler().After(cancelled, [this] { cluster_.CancelPlan(); });
+  cluster_.scheduler().After(again, [this, next] { cluster_.StartPlan(next); });
+  if (random_.Chance(0.3)) {
+    cluster_.scheduler().After(again + cancelled, [this] { cluster_.CancelPlan(); });
+  }
 }
 
 int64_t FaultInjector::PickPid(NodeKind kind) {

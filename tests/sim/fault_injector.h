@@ -27,6 +27,7 @@ class FaultInjector {
   void SlowTurn(int64_t pid, base::Duration until);
   void DamageOne();
   void StartPlan();
+  void SendAway();
   void CutOne();
   int64_t PickPid(NodeKind kind);
   int64_t PickAny();

@@ -9,10 +9,8 @@
 #include <map>
 #include <string>
 
-#include "base/config.h"
-#include "base/log.h"
 #include "base/mutant.h"
-#include "tests/sim/seed_runner.h"
+#include "tests/sim/sim_program.h"
 
 namespace freshet::sim {
 namespace {
@@ -24,9 +22,13 @@ struct Row {
   const char* number;  // in the protocol's evidence; - has none
   const char* name;
   const char* rule;
+  // Of faults that find it sooner than all of them do.
+  const char* faults = "plans";
+  // Another rule makes it harmless, and no seed may notice it.
+  bool harmless = false;
 };
 
-constexpr std::array<Row, 23> kRows = {{
+constexpr std::array<Row, 31> kRows = {{
     {Mutant::kRowsWithoutSet, "1", "rows_without_set", "G1"},
     {Mutant::kTwoTransactions, "2", "two_transactions", "G1"},
     {Mutant::kTrustFinished, "4", "trust_finished", "G14"},
@@ -50,26 +52,26 @@ constexpr std::array<Row, 23> kRows = {{
     {Mutant::kViewOnWrongOwnerOnly, "24", "view_on_wrong_owner_only", "G17"},
     {Mutant::kNoViewOnRetry, "33", "no_view_on_retry", "G17"},
     {Mutant::kOldPreparedReport, "-", "old_prepared_report", "G21"},
+    {Mutant::kServeOldRows, "17", "serve_old_rows", "G8", "moves"},
+    {Mutant::kDropAnyImage, "19", "drop_any_image", "G13", "moves", true},
+    {Mutant::kDropImageLate, "19", "drop_image_late", "-", "moves", true},
+    {Mutant::kDropAnyImageLate, "19", "drop_any_image_late", "G13", "moves"},
+    {Mutant::kCopyAnyMigration, "20", "copy_any_migration", "G10", "moves"},
+    {Mutant::kCopyOutlivesMigration, "20", "copy_outlives_migration", "G10", "moves"},
+    {Mutant::kLatePrepared, "25", "late_prepared", "G11", "moves"},
+    {Mutant::kLatePreparedUnchecked, "25", "late_prepared_unchecked", "G11, G12", "moves"},
 }};
 static_assert(kRows.size() + 1 == static_cast<size_t>(Mutant::kCount));
 
 struct MutantConfig {
-  uint64_t seeds = 4000;
+  SeedConfig seeds = {.seeds = 4000, .faults = ""};
   uint64_t sample = 100;
-  uint64_t from = 1;
-  uint32_t jobs = 1;
-  std::string faults = "plans";
   std::string mutant;
-  bool verbose = false;
 
   void Declare(base::ConfigFields& fields) {
-    fields.Add("seeds", &seeds, {.min = 1}, "at most so many seeds until a mutant is caught");
+    seeds.Declare(fields);
     fields.Add("sample", &sample, {.min = 1}, "at least so many seeds for each mutant");
-    fields.Add("from", &from, "the first seed");
-    fields.Add("jobs", &jobs, {.min = 1, .max = 256}, "so many seeds at a time");
-    fields.Add("faults", &faults, "as of freshet_sim");
     fields.Add("mutant", &mutant, "only this one");
-    fields.Add("verbose", &verbose, "print what happens");
   }
 };
 
@@ -83,16 +85,18 @@ struct Catch {
   std::map<uint64_t, std::string> by_seed;
 };
 
-Catch Hunt(const MutantConfig& config, const FaultSet& faults, const Row& row) {
+// Faults that the command line names go before those of the row.
+Catch Hunt(const MutantConfig& config, const FaultSet& named, const Row& row) {
   Catch result;
   base::active_mutant = row.mutant;
-  while (result.runs < config.seeds && (result.by_seed.empty() || result.runs < config.sample)) {
+  const uint64_t most = row.harmless ? config.sample : config.seeds.seeds;
+  while (result.runs < most && (result.by_seed.empty() || result.runs < config.sample)) {
     SeedRange range;
-    range.from = config.from + result.runs;
-    range.seeds = std::min(config.sample, config.seeds - result.runs);
-    range.jobs = config.jobs;
-    range.faults = faults;
-    range.trace = {config.verbose, false};
+    range.from = config.seeds.from + result.runs;
+    range.seeds = std::min(config.sample, most - result.runs);
+    range.jobs = config.seeds.jobs;
+    range.faults = config.seeds.faults.empty() ? *ParseFaults(row.faults) : named;
+    range.trace = {config.seeds.verbose, false};
     result.runs += RunSeeds(range, [&result](uint64_t seed, const std::string& violation) {
                      result.by_seed.emplace(seed, violation);
                    }).seeds;
@@ -103,8 +107,8 @@ Catch Hunt(const MutantConfig& config, const FaultSet& faults, const Row& row) {
 
 void PrintRow(const MutantConfig& config, const Row& row, const Catch& caught) {
   if (caught.by_seed.empty()) {
-    fmt::print("| {} | {} | {} | NOT CAUGHT in {} | | |\n", row.number, row.name, row.rule,
-               caught.runs);
+    fmt::print("| {} | {} | {} | {} | {} in {} | | |\n", row.number, row.name, row.rule, row.faults,
+               row.harmless ? "harmless" : "NOT CAUGHT", caught.runs);
     std::fflush(stdout);
     return;
   }
@@ -115,19 +119,18 @@ void PrintRow(const MutantConfig& config, const Row& row, const Catch& caught) {
     by += fmt::format("{}{} {}", by.empty() ? "" : ", ", checker, times);
   }
   const auto& [seed, violation] = *caught.by_seed.begin();
-  fmt::print("| {} | {} | {} | {} | {:.3g} % of {} | {} |\n", row.number, row.name, row.rule,
-             seed - config.from + 1,
+  fmt::print("| {} | {} | {} | {} | {} | {:.3g} % of {} | {} |\n", row.number, row.name, row.rule,
+             row.faults, seed - config.seeds.from + 1,
              100.0 * static_cast<double>(caught.by_seed.size()) / static_cast<double>(caught.runs),
              caught.runs, by);
   std::fflush(stdout);
-  if (config.verbose) fmt::print("seed {}: {}\n", seed, violation);
+  if (config.seeds.verbose || row.harmless) fmt::print("seed {}: {}\n", seed, violation);
 }
 
 int HuntAll(const MutantConfig& config, const FaultSet& faults) {
-  if (!config.verbose) base::SetLogLevel(base::LogLevel::kOff);
   fmt::print(
-      "| # | mutant | rule | seeds until caught | runs that catch it | by "
-      "|\n|---|---|---|---|---|---"
+      "| # | mutant | rule | faults | seeds until caught | runs that catch it | by "
+      "|\n|---|---|---|---|---|---|---"
       "|\n");
   bool all = true;
   bool any = false;
@@ -136,7 +139,7 @@ int HuntAll(const MutantConfig& config, const FaultSet& faults) {
     any = true;
     const Catch caught = Hunt(config, faults, row);
     PrintRow(config, row, caught);
-    all = all && !caught.by_seed.empty();
+    all = all && caught.by_seed.empty() == row.harmless;
   }
   if (!any) {
     std::fprintf(stderr, "freshet_sim_mutants: no mutant is called '%s'\n", config.mutant.c_str());
@@ -153,14 +156,9 @@ int main(int argc, char** argv) {
   sim::MutantConfig config;
   base::ConfigFields fields;
   config.Declare(fields);
-  base::ConfigOptions about;
-  about.program = "freshet_sim_mutants";
-  about.description = "Shows that the simulator notices when a rule of the protocol is broken.";
-  if (const auto code = base::LoadConfigOrReport(fields, argc, argv, about)) return *code;
-  const auto faults = sim::ParseFaults(config.faults);
-  if (!faults) {
-    std::fprintf(stderr, "freshet_sim_mutants: %s\n", faults.error().message.c_str());
-    return base::ExitCodeFor(faults.error().code);
-  }
-  return sim::HuntAll(config, *faults);
+  return sim::RunProgram(
+      {"freshet_sim_mutants",
+       "Shows that the simulator notices when a rule of the protocol is broken."},
+      fields, config.seeds, {argc, argv},
+      [&config](const sim::FaultSet& faults) { return sim::HuntAll(config, faults); });
 }

@@ -12,6 +12,7 @@ namespace freshet::sim {
 
 using base::Duration;
 using base::Random;
+using std::chrono::seconds;
 
 namespace {
 
@@ -122,6 +123,76 @@ void DrawGrowth(Scenario* s) {
   }
 }
 
+// A product watches for seconds what takes tenths of a second here.
+void DrawBalance(Scenario* s) {
+  Random random(base::Mix64(s->seed ^ 0xBA1A));
+  if (!s->Has(Fault::kPlan) || !random.Chance(0.4)) return;
+  s->balances = true;
+  s->balance.sample_interval = Between(random, 200, 1500);
+  s->balance.samples = Range(random, 1, 2);
+  s->balance.rest = Between(random, 50, 1000);
+  s->balance.act_above = 1.0 + random.Uniform() * 0.3;
+  s->balance.aim_at = 1.0 + random.Uniform() * 0.1;
+  s->balance.least_busy = 0;
+  // Nothing is decided while a server recovers or a plan is under way.
+  if (random.Chance(0.7)) {
+    for (const Fault fault : {Fault::kKillPs, Fault::kDrainPs, Fault::kKillMaster, Fault::kKillAll,
+                              Fault::kStop, Fault::kJoin, Fault::kPlan}) {
+      s->fault_interval[static_cast<size_t>(fault)] *= 4;
+    }
+  }
+  if (!random.Chance(0.4)) return;
+  s->balance.memory_act = DrawLogUniform(random, 0.001, 0.02);
+  s->balance.memory_aim = s->balance.memory_act * 0.7;
+  s->balance.memory_fill = s->balance.memory_act * 0.9;
+}
+
+// What random plans reach in one run of tens of thousands: a partition that comes back before everybody
+// heard that it had gone, a migration that is given up at any moment and begun again.
+void DrawMoves(Scenario* s) {
+  Random random(base::Mix64(s->seed ^ 0x30FE5));
+  s->focus_on_moves = true;
+  s->partitions = Range(random, 4, 12);
+  s->ps = Range(random, 2, 3);
+  s->workers = Range(random, 1, 3);
+  s->supervision = random.Chance(0.5) ? Supervision::kLauncherAdopts : Supervision::kLauncher;
+  s->heartbeat = Between(random, 20, 80);
+  s->node_timeout = seconds(4);
+  s->checkpoint_interval = Between(random, 30, 500);
+  s->restart_delay = Between(random, 10, 100);
+  s->backup_interval = Duration(0);
+  s->work.typical = Between(random, 1, 10);
+  s->work.slow_chance = 0.05;
+  s->work.slow = Between(random, 20, 300);
+  s->network = {};
+  s->network.latency = Between(random, 0.3, 3);
+  s->network.in_order = false;
+  s->network.loss = random.Chance(0.5) ? DrawLogUniform(random, 0.001, 0.05) : 0;
+  s->network.duplicate = DrawLogUniform(random, 0.02, 0.3);
+  s->network.duplicate_delay = Between(random, 10, 1000);
+  s->network.slow = DrawLogUniform(random, 0.02, 0.2);
+  s->network.slow_delay = Between(random, 10, 500);
+  for (Duration& interval : s->fault_interval) interval = Duration(0);
+  s->fault_interval[static_cast<size_t>(Fault::kPlan)] = Between(random, 100, 400);
+  s->pause_time = Between(random, 20, 500);
+  if (random.Chance(0.5)) {
+    s->fault_interval[static_cast<size_t>(Fault::kPause)] = Between(random, 100, 1000);
+  }
+  if (random.Chance(0.3)) {
+    s->fault_interval[static_cast<size_t>(Fault::kKillPs)] = Between(random, 500, 4000);
+  }
+  s->faults_end = Between(random, 3000, 8000);
+  // There is something to learn all the time.
+  std::erase_if(s->logs, [](const SimLog& log) {
+    return log.spec.purpose == protocol::LogPurpose::kEvaluate;
+  });
+  s->linger = Between(random, 20, 100);
+  for (SimLog& log : s->logs) {
+    log.spec.follow = true;
+    log.growth = s->faults_end;
+  }
+}
+
 }  // namespace
 
 std::string FaultName(Fault fault) { return kNames[static_cast<size_t>(fault)]; }
@@ -130,7 +201,8 @@ base::Result<FaultSet> ParseFaults(const std::string& text) {
   FaultSet set;
   std::istringstream in(text);
   for (std::string word; std::getline(in, word, ',');) {
-    bool known = word == "none";
+    bool known = word == "none" || word == "moves";
+    if (word == "moves") set.FocusOnMoves();
     for (const Level& level : kLevels) {
       if (word != level.name) continue;
       known = true;
@@ -144,7 +216,7 @@ base::Result<FaultSet> ParseFaults(const std::string& text) {
     if (!known) {
       return base::Fail(base::ErrorCode::kInvalidArgument,
                         fmt::format("no fault is called '{}'; there are none, network, workers, "
-                                    "servers, all, {}",
+                                    "servers, all, plans, moves, {}",
                                     word, fmt::join(kNames, ", ")));
     }
   }
@@ -174,15 +246,16 @@ std::string Scenario::ToString() const {
     if (Has(static_cast<Fault>(f))) faults += std::string(" ") + kNames[f];
   }
   return fmt::format(
-      "{} partitions, {} servers, {} workers, {} logs{}, batch {}, pull ahead {}, {}, heartbeat {} "
+      "{} partitions, {} servers, {} workers, {} logs{}, batch {}, pull ahead {}, {}{}, heartbeat "
+      "{} "
       "ms, "
       "checkpoint {} ms, faults until {} ms:{}",
       partitions, ps, workers, logs.size(), Follows() ? " that grow" : "", batch_size, pull_ahead,
       supervision == Supervision::kOutside    ? "started from outside"
       : supervision == Supervision::kLauncher ? "children end with the master"
                                               : "children are adopted",
-      heartbeat.count() / 1000, checkpoint_interval.count() / 1000, faults_end.count() / 1000,
-      faults);
+      balances ? ", balanced" : "", heartbeat.count() / 1000, checkpoint_interval.count() / 1000,
+      faults_end.count() / 1000, faults);
 }
 
 Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
@@ -212,6 +285,8 @@ Scenario DrawScenario(uint64_t seed, const FaultSet& allowed) {
   if (random.Chance(0.2)) s.backup_interval = Between(random, 300, 5000);
   s.restore_ps = Range(random, 1, std::min(4u, s.partitions));
   DrawGrowth(&s);
+  DrawBalance(&s);
+  if (allowed.focus_on_moves()) DrawMoves(&s);
   return s;
 }
 

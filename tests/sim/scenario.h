@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "master/load_watch.h"
 #include "protocol/messages.h"
 #include "tests/sim/sim_log.h"
 #include "tests/sim/sim_network.h"
@@ -46,12 +47,17 @@ class FaultSet {
  public:
   void Add(Fault fault) { bits_ |= 1u << static_cast<uint32_t>(fault); }
   bool Has(Fault fault) const { return (bits_ >> static_cast<uint32_t>(fault) & 1u) != 0; }
+  // Little but partitions that go away and come back while packets are late and doubled.
+  void FocusOnMoves() { focus_on_moves_ = true; }
+  bool focus_on_moves() const { return focus_on_moves_; }
 
  private:
   uint32_t bits_ = 0;
+  bool focus_on_moves_ = false;
 };
 
-// Names separated by commas: single faults ("loss"), or levels: none, network, workers, servers, all.
+// Names separated by commas: single faults ("loss"), or levels: none, network, workers, servers, all,
+// plans; or moves, which is a schedule of its own.
 base::Result<FaultSet> ParseFaults(const std::string& text);
 std::string FaultName(Fault fault);
 
@@ -83,6 +89,12 @@ struct Scenario {
   // ended, and that cluster too must come to the job's end.
   base::Duration backup_interval{};
   uint32_t restore_ps = 0;
+
+  // Plans are those that send partitions away and back.
+  bool focus_on_moves = false;
+  // The master makes plans of its own: servers differ in speed, and have little memory.
+  bool balances = false;
+  master::LoadWatchOptions balance;
 
   NetworkTimes network;
   WorkTimes work;

@@ -79,14 +79,14 @@ class PsLife final : public SimNode {
                 cluster.network(), fmt::format("sim://{}/{}", name, pid)),
         disk(cluster, process),
         store(cluster.disks_[name], cluster.vault_, disk.access),
-        brain(Options(cluster.scenario(), name, pid, endpoint.address()), process.runtime(),
-              endpoint, store, [&cluster, pid](int code, const std::string& why) {
-                cluster.OnExit(pid, code, why);
-              }) {
+        brain(
+            Options(cluster, name, pid, endpoint.address()), process.runtime(), endpoint, store,
+            [&cluster, pid](int code, const std::string& why) { cluster.OnExit(pid, code, why); }) {
     endpoint.SetHandler(brain);
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+  protocol::Incarnation incarnation() const override { return brain.incarnation(); }
   uint64_t disk_failures() const override { return disk.access.failures(); }
 
   DiskUser disk;
@@ -94,8 +94,9 @@ class PsLife final : public SimNode {
   ps::PsNode brain;
 
  private:
-  static ps::PsOptions Options(const Scenario& s, const std::string& name, int64_t pid,
+  static ps::PsOptions Options(SimCluster& cluster, const std::string& name, int64_t pid,
                                const std::string& address) {
+    const Scenario& s = cluster.scenario();
     ps::PsOptions options;
     options.name = name;
     options.address = address;
@@ -105,6 +106,7 @@ class PsLife final : public SimNode {
     options.checkpoint.group_bytes = s.checkpoint_group_bytes;
     options.checkpoint.max_differences = s.max_differences;
     options.memory_limit_bytes = 8u << 20;
+    if (s.balances) options.memory_limit_bytes <<= cluster.chance().Below(4);
     return options;
   }
 };
@@ -126,6 +128,7 @@ class WorkerLife final : public SimNode {
   }
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
+  protocol::Incarnation incarnation() const override { return session.incarnation(); }
 
   SimDeadLetters dead;
   worker::Session session;
@@ -241,11 +244,17 @@ master::MasterOptions SimCluster::MasterSettings() {
   options.max_quick_restarts = 16;
   options.drain_timeout = seconds(12);
   options.plans.join_timeout = seconds(5);
+  options.auto_balance = scenario_.balances;
+  options.balance = scenario_.balance;
+  options.plans.max_ps = scenario_.balances ? 5 : 64;
   return options;
 }
 
 SimProcess::Options SimCluster::ProcessOptions(const std::string& name, int64_t pid) {
-  return {.name = name, .pid = pid, .seed = chance_.Next(), .work = &work_};
+  SimProcess::Options options{.name = name, .pid = pid, .seed = chance_.Next(), .work = &work_};
+  // Some servers are slower than others, as long as they live.
+  if (scenario_.balances) options.glance = Duration(1 + static_cast<int64_t>(options.seed % 9));
+  return options;
 }
 
 int64_t SimCluster::Spawn(NodeKind kind, const std::string& name) {
@@ -288,8 +297,8 @@ void SimCluster::OnExit(int64_t pid, int code, const std::string& why) {
   Log(fmt::format("pid {} leaves with code {}: {}", pid, code, why));
   if (node != nullptr) CheckExit(*node, code, why);
   const bool told = why == "the cluster was stopped";
-  if (node != nullptr && told && LeavesForPlan(node->process.name())) {
-    retired_.insert(node->process.name());
+  if (node != nullptr && told) {
+    if (const uint64_t plan = LeavesForPlan(*node)) retired_[node->process.name()] = plan;
   }
   // The brain is on the stack; its process still lives for a moment.
   scheduler_.After(Duration(static_cast<int64_t>(chance_.Below(5000))),
@@ -393,7 +402,9 @@ void SimCluster::AfterEnd(const Starting& what, int64_t pid, const std::string& 
     }
     for (const int64_t child : pids) End(child, "signal 9", 137);
   }
-  if (retired_.erase(what.name) > 0) return;
+  if (const auto retired = retired_.extract(what.name)) {
+    return WatchRetired(what, retired.mapped());
+  }
   if (IsKeptFromOutside(what)) {
     scheduler_.After(DrawExponential(chance_, scenario_.restart_delay), [this, what] {
       if (!PidOf(what.name)) Spawn(what.kind, what.name);

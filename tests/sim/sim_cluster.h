@@ -37,6 +37,7 @@ class SimNode {
   virtual void Start() = 0;
   // As SIGTERM asks it; `done` when it has left.
   virtual void Drain(std::function<void()> done) = 0;
+  virtual protocol::Incarnation incarnation() const { return {}; }
   // Failures of its disk that it was told of.
   virtual uint64_t disk_failures() const { return 0; }
 
@@ -89,7 +90,8 @@ class SimCluster {
   void StartPlan(const master::PlanRequest& request);
   // The oldest that has not ended.
   void CancelPlan();
-  bool LeavesForPlan(const std::string& name);
+  // The plan that it was told to leave for; 0: none, or one that was given up since.
+  uint64_t LeavesForPlan(const SimNode& node) const;
   // Called when the master has written a state; while a partition changes its owner both have it.
   std::function<void(const protocol::View& before, const protocol::View& after)> on_view_written;
   // No more faults: everything works and nobody is paused from now on.
@@ -125,6 +127,7 @@ class SimCluster {
   void OnExit(int64_t pid, int code, const std::string& why);
   void End(int64_t pid, const std::string& how, int code);
   void AfterEnd(const Starting& what, int64_t pid, const std::string& how, int code);
+  void WatchRetired(const Starting& what, uint64_t plan);
   SimProcess::Options ProcessOptions(const std::string& name, int64_t pid);
   master::MasterOptions MasterSettings();
 
@@ -144,10 +147,10 @@ class SimCluster {
   std::map<int64_t, Starting> starting_;
   std::map<int64_t, std::unique_ptr<SimNode>> nodes_;
   bool unnamed_workers_ = false;
-  std::set<std::string> guests_;        // joined by themselves
-  std::set<std::string> retired_;       // left for a plan: nobody starts them again
-  std::map<std::string, int> started_;  // processes by name
-  bool was_stopped_ = false;            // who was not there to hear of it has to go later
+  std::set<std::string> guests_;             // joined by themselves
+  std::map<std::string, uint64_t> retired_;  // who left, and for which plan
+  std::map<std::string, int> started_;       // processes by name
+  bool was_stopped_ = false;                 // who was not there to hear of it has to go later
   std::optional<std::string> unexplained_exit_;
 };
 

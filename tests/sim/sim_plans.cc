@@ -21,16 +21,40 @@ void SimCluster::StartPlan(const master::PlanRequest& request) {
   });
 }
 
-bool SimCluster::LeavesForPlan(const std::string& name) {
-  if (master() == nullptr) return false;
+uint64_t SimCluster::LeavesForPlan(const SimNode& node) const {
+  if (master() == nullptr) return 0;
+  std::string name = node.process.name();
+  // The master may have chosen a worker's name; and one that is free again is given again.
+  bool known = false;
+  for (const auto& [given, entry] : master()->nodes()) {
+    if (entry.incarnation != node.incarnation() || entry.incarnation.value() == 0) continue;
+    known = true;
+    name = given;
+  }
+  if (!known && unnamed_workers_ && node.kind == NodeKind::kWorker) return 0;
   const auto& view = master()->view();
   const auto index = view.FindNode(name);
   for (const protocol::Place& place : view.places) {
-    if (index && place.node == *index) return false;
+    if (index && place.node == *index) return 0;
   }
-  const auto& plans = master()->plans();
-  return std::any_of(plans.begin(), plans.end(), [&](const master::PlanRecord& plan) {
-    return std::find(plan.leaving.begin(), plan.leaving.end(), name) != plan.leaving.end();
+  for (const master::PlanRecord& plan : master()->plans()) {
+    const bool stands = plan.state == master::PlanState::kRunning ||
+                        (plan.state == master::PlanState::kDone && !known);
+    const auto& leaving = plan.leaving;
+    if (stands && std::find(leaving.begin(), leaving.end(), name) != leaving.end()) return plan.id;
+  }
+  return 0;
+}
+
+// Whoever keeps nodes running does not start one again that left for a plan, unless the plan is given up.
+void SimCluster::WatchRetired(const Starting& what, uint64_t plan) {
+  scheduler_.After(std::chrono::milliseconds(500), [this, what, plan] {
+    if (master() == nullptr) return WatchRetired(what, plan);
+    for (const master::PlanRecord& record : master()->plans()) {
+      if (record.id != plan || record.state == master::PlanState::kDone) continue;
+      if (!record.ended()) return WatchRetired(what, plan);
+      if (IsKeptFromOutside(what) && !PidOf(what.name)) Spawn(what.kind, what.name);
+    }
   });
 }
 

@@ -14,7 +14,8 @@ SimProcess::SimProcess(Scheduler& scheduler, Options options)
       life_(std::make_shared<Life>()),
       random_(base::Mix64(options_.seed)),
       chance_(base::Mix64(options_.seed ^ 0x5EED)),
-      clock_(scheduler, Duration(static_cast<int64_t>(chance_.Below(uint64_t{1} << 40)))) {}
+      clock_(scheduler, Duration(static_cast<int64_t>(chance_.Below(uint64_t{1} << 40))),
+             options_.glance) {}
 
 SimProcess::~SimProcess() { Doom(); }
 

@@ -4,6 +4,7 @@
 // must outlive its brain.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <memory>
@@ -28,6 +29,9 @@ class SimProcess {
     int64_t pid = 0;
     uint64_t seed = 0;
     const WorkTimes* work = nullptr;
+    // How much later it is whenever the brain looks at its clock once more: all the time that it can
+    // see itself take, since an event takes none.
+    base::Duration glance{};
   };
   SimProcess(Scheduler& scheduler, Options options);
   ~SimProcess();
@@ -61,14 +65,20 @@ class SimProcess {
   // Every process's clock has its own origin.
   class Clock final : public base::Clock {
    public:
-    Clock(const Scheduler& scheduler, base::Duration origin)
-        : scheduler_(scheduler), origin_(origin) {}
-    base::Instant Now() const override { return base::Instant(origin_ + scheduler_.now()); }
+    Clock(const Scheduler& scheduler, base::Duration origin, base::Duration glance)
+        : scheduler_(scheduler), origin_(origin), glance_(glance) {}
+    base::Instant Now() const override {
+      if (glance_ == base::Duration(0)) return base::Instant(origin_ + scheduler_.now());
+      last_ = std::max(last_ + glance_, origin_ + scheduler_.now());
+      return base::Instant(last_);
+    }
     base::WallTime WallNow() const override { return {scheduler_.now().count() / 1000}; }
 
    private:
     const Scheduler& scheduler_;
     base::Duration origin_;
+    base::Duration glance_;
+    mutable base::Duration last_{};
   };
 
   class Timers final : public base::Timers {

@@ -47,6 +47,7 @@ class Run {
     result_.digest = cluster_.scheduler().digest();
     result_.faults = injector_.injected();
     result_.checkpoints = checker_.checkpoints_answered();
+    result_.moves = checker_.moves();
     result_.network = cluster_.network().counts();
     result_.virtual_time = cluster_.scheduler().now();
     result_.after_faults = calm_since_ ? result_.virtual_time - *calm_since_ : Duration(0);
@@ -149,6 +150,7 @@ void RunResult::Add(const RunResult& other) {
   faults += other.faults;
   checkpoints += other.checkpoints;
   restores += other.restores;
+  moves += other.moves;
   network.Add(other.network);
   virtual_time += other.virtual_time;
   after_faults = std::max(after_faults, other.after_faults);

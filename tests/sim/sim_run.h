@@ -15,6 +15,7 @@ struct RunResult {
   uint64_t faults = 0;
   uint64_t checkpoints = 0;
   uint64_t restores = 0;
+  uint64_t moves = 0;  // of partitions, each compared at its commit
   NetworkCounts network;
   base::Duration virtual_time{};
   base::Duration after_faults{};  // from the last fault to the end
