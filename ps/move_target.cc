@@ -31,6 +31,14 @@ constexpr uint32_t kMaxRounds = 4;
 constexpr uint32_t kMaxDifferences = 6;
 // What changed during a longer write is copied before the freeze.
 constexpr milliseconds kQuickStore{25};
+// Cut for the store in one turn of the loop.
+constexpr size_t kTurnBytes = 512u << 10;
+// Stored in one transaction.
+constexpr uint64_t kMaxGroupBytes = 32u << 20;
+// Workers that push to all partitions wait for any that is frozen: several at once cost them less.
+constexpr size_t kMaxFrozen = 8;
+// Nothing is written while the master makes the commit durable, unless that takes longer.
+constexpr milliseconds kCommitPatience{20};
 constexpr milliseconds kRetryDelay{50};
 constexpr milliseconds kReportAgain{500};
 constexpr uint32_t kMaxFailures = 100;
@@ -54,6 +62,20 @@ std::vector<protocol::Buffer> BlocksOf(Packet& packet) {
           std::make_move_iterator(packet.frames.end())};
 }
 
+// An earlier attempt to move a partition here may have left the very same image.
+void KnowAgain(checkpoint::ImageStore& store, const std::vector<Image>& images,
+               std::vector<char>* saved) {
+  if (std::count(saved->begin(), saved->end(), 0) == 0) return;
+  const auto stored = store.List();
+  if (!stored) return;
+  for (size_t i = 0; i < images.size(); ++i) {
+    const protocol::ImageHeader& wanted = images[i].header;
+    (*saved)[i] |= std::any_of(stored->begin(), stored->end(), [&](const auto& entry) {
+      return entry.partition == wanted.partition && entry.stamp == wanted.stamp;
+    });
+  }
+}
+
 }  // namespace
 
 struct MoveTarget::Move {
@@ -64,8 +86,10 @@ struct MoveTarget::Move {
   protocol::Incarnation source_incarnation;
   std::unique_ptr<Partition> rows;
   bool ended = false;
+  bool freezing = false;
   bool prepared = false;
   base::TimerId timer;
+  base::TimerId commit_timer;
   std::optional<protocol::RequestId> call;
   uint32_t failures = 0;
 
@@ -77,12 +101,23 @@ struct MoveTarget::Move {
   uint32_t differences = 0;
   uint64_t bytes = 0;
 
+  Image whole;  // as far as it is cut
+  protocol::CopyPosition whole_at;
   Stamp stored;  // tenure 0: nothing yet
   uint64_t stored_bytes = 0;
   uint64_t stored_difference_bytes = 0;
   uint32_t stored_differences = 0;
   base::Instant cut_at;
   base::Instant freeze_asked;
+  base::Instant copied;
+  base::Instant durable;
+  uint64_t longest_turn_us = 0;
+};
+
+struct MoveTarget::StoreJob {
+  std::vector<MovePtr> moves;
+  std::vector<Image> images;
+  Result<std::vector<char>> saved;
 };
 
 MoveTarget::~MoveTarget() {
@@ -91,6 +126,7 @@ MoveTarget::~MoveTarget() {
     // Callbacks that never run may keep the move for longer than the arena lives.
     move->rows = nullptr;
     parts_.runtime.timers.Cancel(move->timer);
+    parts_.runtime.timers.Cancel(move->commit_timer);
     if (move->call) parts_.rpc.Cancel(*move->call);
   }
 }
@@ -132,6 +168,8 @@ void MoveTarget::Restart(const MovePtr& move) {
   move->since_cut = move->next_cut = 0;
   move->round_bytes = 0;
   move->rounds = move->differences = 0;
+  move->whole = {};
+  move->whole_at = {};
   move->stored = {};
   AskSlice(move);
 }
@@ -140,6 +178,7 @@ void MoveTarget::End(const MovePtr& move) {
   move->ended = true;
   move->rows = nullptr;
   parts_.runtime.timers.Cancel(move->timer);
+  parts_.runtime.timers.Cancel(move->commit_timer);
   if (move->call) parts_.rpc.Cancel(*move->call);
   std::erase(to_freeze_, move);
   std::erase_if(to_store_, [&](const auto& entry) { return entry.first == move; });
@@ -203,6 +242,7 @@ void MoveTarget::OnAnswer(const MovePtr& move, CopyMode mode, Result<Packet> pac
   const uint64_t bytes = BytesOf(blocks);
   move->bytes += bytes;
   move->round_bytes += bytes;
+  move->longest_turn_us = std::max(move->longest_turn_us, reply->turn_us);
   if (parts_.bytes_per_second > 0) {
     const base::Instant from = std::max(next_slice_, parts_.runtime.clock.Now());
     next_slice_ = from + base::Duration(bytes * 1'000'000 / parts_.bytes_per_second);
@@ -222,7 +262,7 @@ void MoveTarget::OnAnswer(const MovePtr& move, CopyMode mode, Result<Packet> pac
 
 // Until a view says otherwise it is begun anew: the source may be on its way to the same view.
 void MoveTarget::Retry(const MovePtr& move, const base::Error& error) {
-  if (move == freezing_) return Failed(move, error);
+  if (move->freezing) return Failed(move, error);
   if (++move->failures > kMaxFailures) return Failed(move, error);
   Later(move, kRetryDelay, [this, move] { Restart(move); });
 }
@@ -256,12 +296,20 @@ void MoveTarget::OnDifference(const MovePtr& move, const protocol::CopyReply& re
   move->since_cut = reply.cut;
   move->cut_at = parts_.runtime.clock.Now();
   move->rows->Settle(stamp, reply.applied);
-  if (move == freezing_) base::StopPoint("target_has_all");
+  if (move->freezing) {
+    move->copied = move->cut_at;
+    base::StopPoint("target_has_all");
+  }
   if (move->stored == stamp) {
-    if (move == freezing_) return Prepared(move);
+    if (move->freezing) return Prepared(move);
     return WantFreeze(move);
   }
-  if (move->stored.tenure.value() == 0) return Store(move, move->rows->CutWhole(stamp.tenure));
+  if (move->stored.tenure.value() == 0) {
+    move->whole.header.partition = move->partition;
+    move->whole.header.stamp = stamp;
+    move->whole.header.applied = move->rows->applied();
+    return CutNext(move);
+  }
   difference.header.partition = move->partition;
   difference.header.stamp = stamp;
   difference.header.base = move->stored;
@@ -269,62 +317,76 @@ void MoveTarget::OnDifference(const MovePtr& move, const protocol::CopyReply& re
   Store(move, std::move(difference));
 }
 
+// Nobody else changes the rows here, so that slices of several turns are of one instant as well.
+void MoveTarget::CutNext(const MovePtr& move) {
+  auto slice = move->rows->CutSlice(move->whole_at, std::nullopt, kTurnBytes);
+  Image& whole = move->whole;
+  whole.header.rows += slice.rows;
+  whole.blocks.insert(whole.blocks.end(), std::make_move_iterator(slice.blocks.begin()),
+                      std::make_move_iterator(slice.blocks.end()));
+  move->whole_at = slice.next;
+  if (slice.more) return Later(move, base::Duration(0), [this, move] { CutNext(move); });
+  Store(move, std::exchange(move->whole, {}));
+}
+
 void MoveTarget::Store(const MovePtr& move, Image image) {
-  // What a frozen source waits for goes first; nothing else is being written then.
-  if (move == freezing_) {
-    to_store_.emplace_front(move, std::move(image));
-  } else {
-    to_store_.emplace_back(move, std::move(image));
-  }
-  if (MUTANT(kPreparedBeforeDurable) && move == freezing_) {
-    move->stored = to_store_.front().second.header.stamp;
-    to_store_.pop_front();
+  if (MUTANT(kPreparedBeforeDurable) && move->freezing) {
+    move->stored = image.header.stamp;
     return Prepared(move);
   }
+  to_store_.emplace_back(move, std::move(image));
   StoreNext();
 }
 
 void MoveTarget::StoreNext() {
-  if (storing_ || to_store_.empty()) return;
-  if (freezing_ != nullptr && to_store_.front().first != freezing_) return;
-  auto [move, image] = std::move(to_store_.front());
-  to_store_.pop_front();
+  if (storing_) return;
+  auto job = std::make_shared<StoreJob>();
+  uint64_t bytes = 0;
+  for (auto it = to_store_.begin(); it != to_store_.end() && bytes < kMaxGroupBytes;) {
+    // What frozen sources wait for goes alone.
+    if (!freezing_.empty() && !it->first->freezing) {
+      ++it;
+      continue;
+    }
+    bytes += it->second.Bytes();
+    job->moves.push_back(std::move(it->first));
+    job->images.push_back(std::move(it->second));
+    it = to_store_.erase(it);
+  }
+  if (job->images.empty()) return;
   storing_ = true;
-  struct Job {
-    std::vector<Image> images;
-    Result<> saved;
-  };
-  auto job = std::make_shared<Job>();
-  job->images.push_back(std::move(image));
   parts_.runtime.executor.Run(
       [job, store = &parts_.store] {
-        const Image& wanted = job->images.front();
-        job->saved = store->Save(wanted);
-        if (job->saved || job->saved.error().code != ErrorCode::kConflict) return;
-        // An earlier attempt to move the partition here may have left the very same image.
-        const auto stored = store->List();
-        if (!stored) return;
-        for (const auto& entry : *stored) {
-          const bool same = entry.partition == wanted.header.partition;
-          if (same && entry.stamp == wanted.header.stamp) job->saved = {};
-        }
+        job->saved = store->SaveAll(job->images);
+        if (job->saved) KnowAgain(*store, job->images, &*job->saved);
       },
-      [this, job, move = move] {
+      [this, job] {
+        OnWritten(*job);
         storing_ = false;
-        const Image& stored = job->images.front();
-        OnStored(move, stored.header, stored.Bytes(), job->saved);
         StoreNext();
         FreezeNext();
       });
 }
 
-void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& header, uint64_t bytes,
-                          const Result<>& saved) {
-  const bool unknown = !saved && saved.error().code != ErrorCode::kConflict &&
-                       saved.error().code != ErrorCode::kResourceExhausted;
-  if (unknown) return on_store_failure(saved.error().message);
-  if (move->ended) return;
-  if (!saved) return Failed(move, saved.error());
+void MoveTarget::OnWritten(const StoreJob& job) {
+  if (!job.saved && job.saved.error().code != ErrorCode::kResourceExhausted) {
+    return on_store_failure(job.saved.error().message);
+  }
+  for (size_t i = 0; i < job.images.size(); ++i) {
+    const MovePtr& move = job.moves[i];
+    if (move->ended) continue;
+    if (!job.saved) {
+      Failed(move, job.saved.error());
+    } else if ((*job.saved)[i] == 0) {
+      Failed(move, {ErrorCode::kConflict, "the store holds a newer image of the partition"});
+    } else {
+      OnStored(move, job.images[i].header, job.images[i].Bytes());
+    }
+  }
+}
+
+void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& header,
+                          uint64_t bytes) {
   move->stored = header.stamp;
   if (header.whole()) {
     move->stored_bytes = bytes;
@@ -333,7 +395,7 @@ void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& head
     move->stored_difference_bytes += bytes;
     ++move->stored_differences;
   }
-  if (move == freezing_) return Prepared(move);
+  if (move->freezing) return Prepared(move);
   base::StopPoint("target_stored");
   const bool small = header.whole() ? parts_.runtime.clock.Now() - move->cut_at < kQuickStore
                                     : bytes <= kSmallDifferenceBytes;
@@ -341,27 +403,33 @@ void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& head
   NextDifference(move);
 }
 
-// While a source is frozen nothing but what it waits for is written: the checkpointer pauses, and one
-// partition is frozen at a time.
+// While sources are frozen nothing but what they wait for is written: the checkpointer pauses, and who
+// comes meanwhile is frozen when all of them are served again.
 void MoveTarget::WantFreeze(const MovePtr& move) {
   to_freeze_.push_back(move);
   FreezeNext();
 }
 
 void MoveTarget::FreezeNext() {
-  if (freezing_ != nullptr || to_freeze_.empty() || storing_) return;
-  freezing_ = to_freeze_.front();
-  to_freeze_.pop_front();
-  parts_.checkpointer.Pause([this, move = freezing_] {
-    if (move->ended || freezing_ != move) return;
-    move->freeze_asked = parts_.runtime.clock.Now();
-    Ask(move, CopyMode::kFreeze);
+  if (!freezing_.empty() || to_freeze_.empty() || storing_) return;
+  while (!to_freeze_.empty() && freezing_.size() < kMaxFrozen) {
+    freezing_.push_back(to_freeze_.front());
+    freezing_.back()->freezing = true;
+    to_freeze_.pop_front();
+  }
+  parts_.checkpointer.Pause([this] {
+    for (const MovePtr& move : freezing_) {
+      move->freeze_asked = parts_.runtime.clock.Now();
+      Ask(move, CopyMode::kFreeze);
+    }
   });
 }
 
 void MoveTarget::EndFreeze(const MovePtr& move) {
-  if (freezing_ != move) return;
-  freezing_ = nullptr;
+  if (!move->freezing) return;
+  move->freezing = false;
+  std::erase(freezing_, move);
+  if (!freezing_.empty()) return;
   if (to_freeze_.empty()) parts_.checkpointer.Resume();
   StoreNext();
   FreezeNext();
@@ -370,13 +438,15 @@ void MoveTarget::EndFreeze(const MovePtr& move) {
 void MoveTarget::Prepared(const MovePtr& move) {
   base::StopPoint("target_durable");
   move->prepared = true;
+  move->durable = parts_.runtime.clock.Now();
   protocol::MoveReport report;
   report.state = protocol::MoveState::kPrepared;
   report.applied = move->rows->applied();
   report.rows = move->rows->rows();
   report.bytes = move->bytes;
   Report(move, std::move(report));
-  EndFreeze(move);
+  move->commit_timer =
+      parts_.runtime.timers.After(kCommitPatience, [this, move] { EndFreeze(move); });
 }
 
 void MoveTarget::Failed(const MovePtr& move, const base::Error& error) {
@@ -419,8 +489,13 @@ std::optional<ArrivedRows> MoveTarget::Take(PartitionId partition, protocol::Ten
   report.migration = move->id;
   report.tenure = move->tenure;
   report.state = protocol::MoveState::kServing;
-  report.pause_us =
-      static_cast<uint64_t>((parts_.runtime.clock.Now() - move->freeze_asked).count());
+  const auto since_asked = [&](base::Instant at) {
+    return static_cast<uint64_t>((at - move->freeze_asked).count());
+  };
+  report.pause_us = since_asked(parts_.runtime.clock.Now());
+  report.copied_us = since_asked(move->copied);
+  report.durable_us = since_asked(move->durable);
+  report.longest_turn_us = move->longest_turn_us;
   // Of interest to people only.
   parts_.rpc.Call(parts_.master, parts_.sender, report, {}, kReportCall,
                   [](const Result<Packet>&) {});

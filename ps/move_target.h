@@ -84,10 +84,12 @@ class MoveTarget {
                     protocol::Image difference);
   void Later(const MovePtr& move, base::Duration delay, std::function<void()> step);
   void Retry(const MovePtr& move, const base::Error& error);
+  void CutNext(const MovePtr& move);
   void Store(const MovePtr& move, protocol::Image image);
   void StoreNext();
-  void OnStored(const MovePtr& move, const protocol::ImageHeader& header, uint64_t bytes,
-                const base::Result<>& saved);
+  struct StoreJob;
+  void OnWritten(const StoreJob& job);
+  void OnStored(const MovePtr& move, const protocol::ImageHeader& header, uint64_t bytes);
   void NextDifference(const MovePtr& move);
   void WantFreeze(const MovePtr& move);
   void FreezeNext();
@@ -102,7 +104,7 @@ class MoveTarget {
   std::deque<std::pair<MovePtr, protocol::Image>> to_store_;  // one image a move at most
   bool storing_ = false;
   std::deque<MovePtr> to_freeze_;
-  MovePtr freezing_;  // one at a time: nothing else is written meanwhile
+  std::vector<MovePtr> freezing_;  // together; nothing else is written meanwhile
   base::Instant next_slice_;
 };
 

@@ -163,14 +163,16 @@ Partition::Slice Partition::CutSlice(protocol::CopyPosition at, std::optional<ui
   for (; slice.next.table < shards_.size(); ++slice.next.table, slice.next.block = 0) {
     const TableShard* shard = shards_[slice.next.table].get();
     if (shard == nullptr) continue;
-    while (slice.next.block < shard->blocks()) {
-      if (scanned >= max_scanned) {
-        slice.more = true;
-        return slice;
-      }
-      const size_t block = slice.next.block++;
-      scanned += size_t{shard->BlockAt(block).count} * shard->layout().stride_bytes;
-      CutRows(*shard, {block, block + 1, since_cut}, &slice.blocks);
+    const size_t begin = slice.next.block;
+    size_t end = begin;
+    for (; end < shard->blocks() && scanned < max_scanned; ++end) {
+      scanned += size_t{shard->BlockAt(end).count} * shard->layout().stride_bytes;
+    }
+    if (end > begin) slice.rows += CutRows(*shard, {begin, end, since_cut}, &slice.blocks);
+    slice.next.block = static_cast<uint32_t>(end);
+    if (end < shard->blocks()) {
+      slice.more = true;
+      return slice;
     }
   }
   return slice;

@@ -58,6 +58,7 @@ class Partition {
   // moments, so only a difference since before the first slice makes them one image.
   struct Slice {
     std::vector<protocol::Buffer> blocks;
+    uint64_t rows = 0;
     protocol::CopyPosition next;
     bool more = false;
   };
