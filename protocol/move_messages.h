@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "protocol/messages.h"
 
@@ -54,9 +55,12 @@ struct CopyReply {
   // Of a difference: what the rows are together with it.
   uint64_t version = 0;
   AppliedSets applied;
+  // Of the first slice of all rows: how many there are, so that the target makes room once.
+  std::vector<TableRows> tables;
   uint64_t turn_us = 0;  // that the source's loop was busy with it
   static auto Fields(auto& self, auto&& f) {
-    return f(self.cut, self.next, self.more, self.version, self.applied, self.turn_us);
+    return f(self.cut, self.next, self.more, self.version, self.applied, self.tables,
+             self.turn_us);
   }
 };
 

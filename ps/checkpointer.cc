@@ -28,7 +28,22 @@ void Checkpointer::Start() {
 
 void Checkpointer::OnInterval() {
   Begin();
+  if (!paused_ && !failed_) RemoveOld();
   Start();
+}
+
+void Checkpointer::RemoveOld() {
+  if (to_remove_.empty()) return;
+  runtime_.executor.Run(
+      [store = &store_, all = std::exchange(to_remove_, {})] {
+        for (const auto& [partition, below] : all) {
+          if (auto removed = store->Remove(partition, below); !removed) {
+            FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
+                             removed.error().message);
+          }
+        }
+      },
+      [] {});
 }
 
 void Checkpointer::Soon() {

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mutant.h"
 #include "base/stop_point.h"
+#include "ps/move_state.h"
 
 namespace freshet::ps {
 
@@ -31,14 +32,11 @@ constexpr uint32_t kMaxRounds = 4;
 constexpr uint32_t kMaxDifferences = 6;
 // What changed during a longer write is copied before the freeze.
 constexpr milliseconds kQuickStore{25};
+// Slices on their way here, of all partitions together: more make pushes wait, and the wire is busy with
+// two.
+constexpr uint32_t kMaxSlices = 2;
 // Cut for the store in one turn of the loop.
 constexpr size_t kTurnBytes = 512u << 10;
-// Stored in one transaction.
-constexpr uint64_t kMaxGroupBytes = 32u << 20;
-// Workers that push to all partitions wait for any that is frozen: several at once cost them less.
-constexpr size_t kMaxFrozen = 8;
-// Nothing is written while the master makes the commit durable, unless that takes longer.
-constexpr milliseconds kCommitPatience{20};
 constexpr milliseconds kRetryDelay{50};
 constexpr milliseconds kReportAgain{500};
 constexpr uint32_t kMaxFailures = 100;
@@ -48,8 +46,6 @@ constexpr transport::CallOptions kCopyCall{
 // The source takes no pushes until this is over.
 constexpr transport::CallOptions kFreezeCall{
     .deadline = seconds(2), .attempt = milliseconds(20), .max_attempt = milliseconds(100)};
-constexpr transport::CallOptions kReportCall{
-    .deadline = seconds(30), .attempt = milliseconds(50), .max_attempt = seconds(1)};
 
 uint64_t BytesOf(const std::vector<protocol::Buffer>& blocks) {
   uint64_t bytes = 0;
@@ -62,63 +58,7 @@ std::vector<protocol::Buffer> BlocksOf(Packet& packet) {
           std::make_move_iterator(packet.frames.end())};
 }
 
-// An earlier attempt to move a partition here may have left the very same image.
-void KnowAgain(checkpoint::ImageStore& store, const std::vector<Image>& images,
-               std::vector<char>* saved) {
-  if (std::count(saved->begin(), saved->end(), 0) == 0) return;
-  const auto stored = store.List();
-  if (!stored) return;
-  for (size_t i = 0; i < images.size(); ++i) {
-    const protocol::ImageHeader& wanted = images[i].header;
-    (*saved)[i] |= std::any_of(stored->begin(), stored->end(), [&](const auto& entry) {
-      return entry.partition == wanted.partition && entry.stamp == wanted.stamp;
-    });
-  }
-}
-
 }  // namespace
-
-struct MoveTarget::Move {
-  PartitionId partition;
-  protocol::MigrationId id;
-  protocol::Tenure tenure;  // of the source
-  PeerId source;
-  protocol::Incarnation source_incarnation;
-  std::unique_ptr<Partition> rows;
-  bool ended = false;
-  bool freezing = false;
-  bool prepared = false;
-  base::TimerId timer;
-  base::TimerId commit_timer;
-  std::optional<protocol::RequestId> call;
-  uint32_t failures = 0;
-
-  protocol::CopyPosition at;  // of the round under way
-  uint32_t since_cut = 0;     // of the source; 0 = all rows
-  uint32_t next_cut = 0;      // what `since_cut` is for the round or difference after this one
-  uint64_t round_bytes = 0;
-  uint32_t rounds = 0;
-  uint32_t differences = 0;
-  uint64_t bytes = 0;
-
-  Image whole;  // as far as it is cut
-  protocol::CopyPosition whole_at;
-  Stamp stored;  // tenure 0: nothing yet
-  uint64_t stored_bytes = 0;
-  uint64_t stored_difference_bytes = 0;
-  uint32_t stored_differences = 0;
-  base::Instant cut_at;
-  base::Instant freeze_asked;
-  base::Instant copied;
-  base::Instant durable;
-  uint64_t longest_turn_us = 0;
-};
-
-struct MoveTarget::StoreJob {
-  std::vector<MovePtr> moves;
-  std::vector<Image> images;
-  Result<std::vector<char>> saved;
-};
 
 MoveTarget::~MoveTarget() {
   for (auto& [partition, move] : moves_) {
@@ -181,9 +121,12 @@ void MoveTarget::End(const MovePtr& move) {
   parts_.runtime.timers.Cancel(move->commit_timer);
   if (move->call) parts_.rpc.Cancel(*move->call);
   std::erase(to_freeze_, move);
+  std::erase(to_ask_, move);
   std::erase_if(to_store_, [&](const auto& entry) { return entry.first == move; });
   moves_.erase(move->partition);
+  EndSlice(move);
   EndFreeze(move);
+  AskWaiting();
 }
 
 PeerId MoveTarget::PeerOf(const protocol::ViewNode& source) {
@@ -215,11 +158,30 @@ void MoveTarget::Later(const MovePtr& move, base::Duration delay, std::function<
 }
 
 void MoveTarget::AskSlice(const MovePtr& move) {
+  // Both loops and the wire are for what workers wait for, and a push is not to wait for many slices.
+  if (!freezing_.empty() || slices_asked_ >= kMaxSlices) {
+    to_ask_.push_back(move);
+    return;
+  }
   const base::Instant now = parts_.runtime.clock.Now();
   if (parts_.bytes_per_second > 0 && next_slice_ > now) {
     return Later(move, next_slice_ - now, [this, move] { AskSlice(move); });
   }
+  move->slice_asked = true;
+  ++slices_asked_;
   Ask(move, CopyMode::kSlice);
+}
+
+void MoveTarget::EndSlice(const MovePtr& move) {
+  if (std::exchange(move->slice_asked, false)) --slices_asked_;
+}
+
+void MoveTarget::AskWaiting() {
+  while (freezing_.empty() && slices_asked_ < kMaxSlices && !to_ask_.empty()) {
+    const MovePtr move = to_ask_.front();
+    to_ask_.pop_front();
+    AskSlice(move);
+  }
 }
 
 void MoveTarget::Ask(const MovePtr& move, CopyMode mode) {
@@ -229,7 +191,9 @@ void MoveTarget::Ask(const MovePtr& move, CopyMode mode) {
                                mode == CopyMode::kFreeze ? kFreezeCall : kCopyCall,
                                [this, move, mode](Result<Packet> packet) {
                                  move->call.reset();
+                                 EndSlice(move);
                                  OnAnswer(move, mode, std::move(packet));
+                                 AskWaiting();
                                });
 }
 
@@ -247,6 +211,8 @@ void MoveTarget::OnAnswer(const MovePtr& move, CopyMode mode, Result<Packet> pac
     const base::Instant from = std::max(next_slice_, parts_.runtime.clock.Now());
     next_slice_ = from + base::Duration(bytes * 1'000'000 / parts_.bytes_per_second);
   }
+  const auto room = move->rows->Reserve(reply->tables);
+  if (!room) return Failed(move, room.error());
   const auto merged = move->rows->Merge(blocks);
   if (!merged) {
     // A table that the next view will bring.
@@ -329,62 +295,6 @@ void MoveTarget::CutNext(const MovePtr& move) {
   Store(move, std::exchange(move->whole, {}));
 }
 
-void MoveTarget::Store(const MovePtr& move, Image image) {
-  if (MUTANT(kPreparedBeforeDurable) && move->freezing) {
-    move->stored = image.header.stamp;
-    return Prepared(move);
-  }
-  to_store_.emplace_back(move, std::move(image));
-  StoreNext();
-}
-
-void MoveTarget::StoreNext() {
-  if (storing_) return;
-  auto job = std::make_shared<StoreJob>();
-  uint64_t bytes = 0;
-  for (auto it = to_store_.begin(); it != to_store_.end() && bytes < kMaxGroupBytes;) {
-    // What frozen sources wait for goes alone.
-    if (!freezing_.empty() && !it->first->freezing) {
-      ++it;
-      continue;
-    }
-    bytes += it->second.Bytes();
-    job->moves.push_back(std::move(it->first));
-    job->images.push_back(std::move(it->second));
-    it = to_store_.erase(it);
-  }
-  if (job->images.empty()) return;
-  storing_ = true;
-  parts_.runtime.executor.Run(
-      [job, store = &parts_.store] {
-        job->saved = store->SaveAll(job->images);
-        if (job->saved) KnowAgain(*store, job->images, &*job->saved);
-      },
-      [this, job] {
-        OnWritten(*job);
-        storing_ = false;
-        StoreNext();
-        FreezeNext();
-      });
-}
-
-void MoveTarget::OnWritten(const StoreJob& job) {
-  if (!job.saved && job.saved.error().code != ErrorCode::kResourceExhausted) {
-    return on_store_failure(job.saved.error().message);
-  }
-  for (size_t i = 0; i < job.images.size(); ++i) {
-    const MovePtr& move = job.moves[i];
-    if (move->ended) continue;
-    if (!job.saved) {
-      Failed(move, job.saved.error());
-    } else if ((*job.saved)[i] == 0) {
-      Failed(move, {ErrorCode::kConflict, "the store holds a newer image of the partition"});
-    } else {
-      OnStored(move, job.images[i].header, job.images[i].Bytes());
-    }
-  }
-}
-
 void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& header,
                           uint64_t bytes) {
   move->stored = header.stamp;
@@ -401,52 +311,6 @@ void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& head
                                     : bytes <= kSmallDifferenceBytes;
   if (small || move->differences >= kMaxDifferences) return WantFreeze(move);
   NextDifference(move);
-}
-
-// While sources are frozen nothing but what they wait for is written: the checkpointer pauses, and who
-// comes meanwhile is frozen when all of them are served again.
-void MoveTarget::WantFreeze(const MovePtr& move) {
-  to_freeze_.push_back(move);
-  FreezeNext();
-}
-
-void MoveTarget::FreezeNext() {
-  if (!freezing_.empty() || to_freeze_.empty() || storing_) return;
-  while (!to_freeze_.empty() && freezing_.size() < kMaxFrozen) {
-    freezing_.push_back(to_freeze_.front());
-    freezing_.back()->freezing = true;
-    to_freeze_.pop_front();
-  }
-  parts_.checkpointer.Pause([this] {
-    for (const MovePtr& move : freezing_) {
-      move->freeze_asked = parts_.runtime.clock.Now();
-      Ask(move, CopyMode::kFreeze);
-    }
-  });
-}
-
-void MoveTarget::EndFreeze(const MovePtr& move) {
-  if (!move->freezing) return;
-  move->freezing = false;
-  std::erase(freezing_, move);
-  if (!freezing_.empty()) return;
-  if (to_freeze_.empty()) parts_.checkpointer.Resume();
-  StoreNext();
-  FreezeNext();
-}
-
-void MoveTarget::Prepared(const MovePtr& move) {
-  base::StopPoint("target_durable");
-  move->prepared = true;
-  move->durable = parts_.runtime.clock.Now();
-  protocol::MoveReport report;
-  report.state = protocol::MoveState::kPrepared;
-  report.applied = move->rows->applied();
-  report.rows = move->rows->rows();
-  report.bytes = move->bytes;
-  Report(move, std::move(report));
-  move->commit_timer =
-      parts_.runtime.timers.After(kCommitPatience, [this, move] { EndFreeze(move); });
 }
 
 void MoveTarget::Failed(const MovePtr& move, const base::Error& error) {
@@ -474,32 +338,6 @@ void MoveTarget::Report(const MovePtr& move, protocol::MoveReport report) {
                         if (move->ended) return;
                         Later(move, kReportAgain, [this, move, report] { Report(move, report); });
                       });
-}
-
-std::optional<ArrivedRows> MoveTarget::Take(PartitionId partition, protocol::Tenure tenure) {
-  const auto it = moves_.find(partition);
-  if (it == moves_.end()) return std::nullopt;
-  const MovePtr move = it->second;
-  if (!move->prepared || tenure != move->tenure.Next()) return std::nullopt;
-  base::StopPoint("target_serves");
-  ArrivedRows out{std::move(move->rows), move->stored, move->stored_bytes,
-                  move->stored_difference_bytes, move->stored_differences};
-  protocol::MoveReport report;
-  report.partition = partition;
-  report.migration = move->id;
-  report.tenure = move->tenure;
-  report.state = protocol::MoveState::kServing;
-  const auto since_asked = [&](base::Instant at) {
-    return static_cast<uint64_t>((at - move->freeze_asked).count());
-  };
-  report.pause_us = since_asked(parts_.runtime.clock.Now());
-  report.copied_us = since_asked(move->copied);
-  report.durable_us = since_asked(move->durable);
-  report.longest_turn_us = move->longest_turn_us;
-  // Of interest to people only.
-  parts_.rpc.Call(parts_.master, parts_.sender, report, {}, kReportCall,
-                  [](const Result<Packet>&) {});
-  return out;
 }
 
 }  // namespace freshet::ps

@@ -77,6 +77,8 @@ class MoveTarget {
   void DropIdlePeers();
   void Ask(const MovePtr& move, protocol::CopyMode mode);
   void AskSlice(const MovePtr& move);
+  void EndSlice(const MovePtr& move);
+  void AskWaiting();
   void OnAnswer(const MovePtr& move, protocol::CopyMode mode,
                 base::Result<protocol::Packet> packet);
   void OnSlice(const MovePtr& move, const protocol::CopyReply& reply);
@@ -104,7 +106,9 @@ class MoveTarget {
   std::deque<std::pair<MovePtr, protocol::Image>> to_store_;  // one image a move at most
   bool storing_ = false;
   std::deque<MovePtr> to_freeze_;
-  std::vector<MovePtr> freezing_;  // together; nothing else is written meanwhile
+  std::vector<MovePtr> freezing_;  // together; nothing else is copied or written meanwhile
+  std::deque<MovePtr> to_ask_;     // for their next slice, when they may
+  uint32_t slices_asked_ = 0;
   base::Instant next_slice_;
 };
 

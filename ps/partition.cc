@@ -183,6 +183,24 @@ uint32_t Partition::BeginRound() {
   return cut_ - 1;
 }
 
+std::vector<protocol::TableRows> Partition::RowsByTable() const {
+  std::vector<protocol::TableRows> tables;
+  for (const auto& shard : shards_) {
+    if (shard == nullptr || shard->rows() == 0) continue;
+    tables.push_back({shard->layout().id, static_cast<uint32_t>(shard->rows())});
+  }
+  return tables;
+}
+
+Result<> Partition::Reserve(const std::vector<protocol::TableRows>& tables) {
+  for (const protocol::TableRows& table : tables) {
+    TableShard* shard = Shard(table.table);
+    if (shard == nullptr || shard->rows() >= table.rows) continue;
+    if (auto ok = shard->Reserve(table.rows - shard->rows()); !ok) return ok;
+  }
+  return {};
+}
+
 Result<uint64_t> Partition::Merge(const std::vector<protocol::Buffer>& blocks) {
   const auto views = ReadBlocks(blocks, tables_);
   if (!views) return Fail(views.error().code, views.error().message);

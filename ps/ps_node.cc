@@ -204,14 +204,7 @@ void PsNode::Deactivate(PartitionId partition, Tenure below) {
   if (slot.state == SlotState::kAbsent) return;
   base::StopPoint("source_drops");
   slot = Slot();
-  runtime_.executor.Run(
-      [store = &store_, partition, below] {
-        if (auto removed = store->Remove(partition, below); !removed) {
-          FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
-                           removed.error().message);
-        }
-      },
-      [] {});
+  checkpointer_.RemoveLater(partition, below);
 }
 
 void PsNode::LoadNext() {
