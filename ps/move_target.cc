@@ -34,7 +34,7 @@ constexpr uint32_t kMaxDifferences = 6;
 constexpr milliseconds kQuickStore{25};
 // Slices on their way here, of all partitions together: more make pushes wait, and the wire is busy with
 // two.
-constexpr uint32_t kMaxSlices = 2;
+constexpr uint32_t kMaxSlices = 4;
 // Cut for the store in one turn of the loop.
 constexpr size_t kTurnBytes = 512u << 10;
 constexpr milliseconds kRetryDelay{50};

@@ -236,6 +236,7 @@ TEST_F(PsNodeTest, APartitionThatMovedAwayIsRefusedAndItsOldImageRemoved) {
   runtime_.Settle();
   EXPECT_TRUE(store_.removed.empty());  // with the next interval
   runtime_.Advance(CheckpointerOptions().interval);
+  runtime_.Settle();
   EXPECT_EQ(store_.removed, std::vector<PartitionId>{PartitionId(2)});
   EXPECT_EQ(NextHeartbeat().partitions.size(), kPartitions - 1u);
 }
