@@ -37,8 +37,6 @@ enum class Mutant : uint8_t {
   kDrainAtOnce,            // a server leaves before everything is durable
   kServeOldRows,           // G8: a partition that comes back is served with the rows it had before
   kDropAnyImage,           // G13: whatever image is there is removed with the partition
-  kDropImageLate,          // no rule, but what hides the one above: it is removed a second later
-  kDropAnyImageLate,       // both
   kCopyAnyMigration,       // G10: a source answers whatever migration asks for the partition
   kCopyOutlivesMigration,  // G10: a difference goes onto the copy of an earlier migration
   kLatePrepared,           // G11: PREPARED of another migration is committed

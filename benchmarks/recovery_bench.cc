@@ -6,27 +6,21 @@
 //   recovery_bench [--rows N] [--dim N] [--rounds N] [--partitions N]
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "base/check.h"
 #include "base/config.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "benchmarks/tcp_baseline.h"
+#include "benchmarks/cluster_load.h"
 #include "cli/admin_client.h"
-#include "protocol/table_schema.h"
-#include "tests/integration/local_cluster.h"
-#include "transport/daemon.h"
-#include "worker/client/session.h"
 
 namespace freshet::benchmarks {
 namespace {
@@ -81,60 +75,17 @@ double PlainReadMbPerS(const std::string& path, uint64_t bytes) {
 class Bench {
  public:
   Bench(const Options& options, testing::LocalCluster& cluster)
+      // Asks often, so that what is measured is the server and not the patience of its client.
       : options_(options),
         cluster_(cluster),
-        session_(SessionFor(cluster), daemon_.runtime(), daemon_.endpoint()),
-        random_(1) {
-    session_.on_exit = [](int, const std::string& why) {
-      fmt::print(stderr, "recovery_bench: {}\n", why);
-      std::_Exit(1);
-    };
-    daemon_.on_drain = [] { std::_Exit(130); };
-    daemon_.endpoint().SetHandler(session_);
-  }
-
-  void Join() {
-    bool registered = false;
-    session_.on_registered = [&](const protocol::RegisterReply&) { registered = true; };
-    session_.Start();
-    Await([&] { return registered; });
-    protocol::TableSchema schema{.name = "bench", .dim = options_.dim};
-    schema.optimizer.kind = protocol::OptimizerKind::kAdagrad;
-    schema.init = {{protocol::InitKind::kUniform, 0.01f, 0, options_.dim}};
-    bool declared = false;
-    session_.DeclareTables({schema}, [&](base::Result<std::vector<protocol::TableId>> ids) {
-      CHECK(ids.has_value());
-      table_ = ids->front();
-      declared = true;
-    });
-    Await([&] { return declared; });
-  }
+        client_(cluster, {.max_backoff = std::chrono::milliseconds(10)}),
+        session_(client_.session()),
+        random_(1),
+        table_(client_.Join(options.dim)) {}
 
   void Fill() {
-    std::vector<Key> keys;
-    std::vector<float> gradients;
-    worker::KeyRouting routing;
-    const double begin = Now();
-    for (uint64_t filled = 0; filled < options_.rows;) {
-      keys.resize(std::min<uint64_t>(65'536, options_.rows - filled));
-      for (Key& key : keys) key = filled++;
-      routing.Build(table_, keys, session_.partitions());
-      gradients.assign(keys.size() * options_.dim, 0.01f);
-      // Behind the end of the log, so that the job goes on for ever.
-      const protocol::Offset offset = 1'000'000 + filled;
-      bool done = false;
-      session_.Push({protocol::LogId(0),
-                     {offset, offset + 1},
-                     {},
-                     {{&routing, options_.dim, nullptr, gradients.data()}}},
-                    [&](base::Result<worker::PushResult> outcome) {
-                      // A push that was repeated may be answered as one that is applied already.
-                      CHECK(outcome && *outcome != worker::PushResult::kConflict);
-                      done = true;
-                    });
-      Await([&] { return done; });
-    }
-    fmt::print(stderr, "filled {} rows in {:.1f} s\n", options_.rows, Now() - begin);
+    Load load({.rows = options_.rows, .dim = options_.dim}, session_, table_);
+    FillTable(client_, load, options_.rows);
     const double stored = Now();
     const auto checkpoint =
         cli::AdminClient(cluster_.dir()).Post("/v1/checkpoint", std::chrono::minutes(5));
@@ -157,19 +108,19 @@ class Bench {
       round.first_pull_ms = since();
       first = true;
     });
-    Await([&] { return session_.view().nodes.at(0).incarnation != before; });
+    client_.Await([&] { return session_.view().nodes.at(0).incarnation != before; });
     round.registered_ms = since();
-    Await([&] { return first; });
+    client_.Await([&] { return first; });
     Pull(&many_, 16'384, [&] {
       round.loaded_ms = since();
       all = true;
     });
-    Await([&] { return all; });
+    client_.Await([&] { return all; });
     const auto bytes = static_cast<double>(options_.Bytes());
     round.load_mb_per_s = bytes / (round.loaded_ms - round.registered_ms) / 1e3;
     round.read_mb_per_s =
         PlainReadMbPerS(cluster_.dir() + "/ps-0/images/data.mdb", options_.Bytes());
-    RunFor(1.0);  // its images of the new tenure are written
+    client_.RunFor(1.0);  // its images of the new tenure are written
     return round;
   }
 
@@ -180,15 +131,6 @@ class Bench {
     std::vector<float> values;
   };
 
-  static worker::SessionOptions SessionFor(const testing::LocalCluster& cluster) {
-    worker::SessionOptions options;
-    options.name = "bench";
-    options.master = cluster.master_address();
-    options.pid = getpid();
-    // Asks often, so that what is measured is the server and not the patience of its client.
-    options.max_backoff = std::chrono::milliseconds(10);
-    return options;
-  }
   void Pull(Keys* keys, size_t count, std::function<void()> done) {
     keys->keys.resize(count);
     for (Key& key : keys->keys) key = random_.Below(options_.rows);
@@ -202,18 +144,10 @@ class Bench {
                     done();
                   });
   }
-  void Await(const std::function<bool()>& condition) {
-    CHECK(daemon_.loop().RunUntil(condition, std::chrono::minutes(5)));
-  }
-  void RunFor(double seconds) {
-    daemon_.loop().RunUntil([] { return false; },
-                            base::Duration(static_cast<int64_t>(seconds * 1e6)));
-  }
-
   const Options& options_;
   testing::LocalCluster& cluster_;
-  transport::Daemon daemon_;
-  worker::Session session_;
+  ClusterClient client_;
+  worker::Session& session_;
   base::Random random_;
   protocol::TableId table_;
   Keys one_;
@@ -221,11 +155,10 @@ class Bench {
 };
 
 int Run(const Options& options, const std::string& dir) {
-  CHECK(base::WriteFileAtomic(dir + "/log.csv", "userId,movieId,rating,timestamp\n1,1,4.0,1\n"));
   testing::LocalCluster cluster(
       {.dir = dir + "/cluster",
-       .data = dir + "/log.csv",
-       .schema = "movielens",
+       .data = WriteShortLog(dir),
+       .schema = kShortLogSchema,
        .ps = 1,
        .master_args = {"--partitions", std::to_string(options.partitions)},
        .ps_args = {"--checkpoint-interval-ms", "3600000"}});
@@ -234,7 +167,6 @@ int Run(const Options& options, const std::string& dir) {
     return 1;
   }
   Bench bench(options, cluster);
-  bench.Join();
   bench.Fill();
   std::vector<Round> rounds;
   for (uint32_t i = 0; i < options.rounds; ++i) rounds.push_back(bench.KillOnce());
@@ -267,14 +199,7 @@ int Main(int argc, char** argv) {
   about.description = "How long a parameter server with a large table is away when it is killed.";
   if (const auto code = base::LoadConfigOrReport(fields, argc, argv, about)) return *code;
   base::SetLogLevel(base::LogLevel::kError);
-  std::error_code ignored;
-  const std::string parent =
-      options.dir.empty() ? std::filesystem::temp_directory_path(ignored).string() : options.dir;
-  std::string dir = parent + "/freshet-bench-XXXXXX";
-  CHECK(mkdtemp(dir.data()) != nullptr);
-  const int code = Run(options, dir);
-  std::filesystem::remove_all(dir, ignored);
-  return code;
+  return InTempDir(options.dir, [&](const std::string& dir) { return Run(options, dir); });
 }
 
 }  // namespace

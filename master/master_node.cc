@@ -319,8 +319,12 @@ void MasterNode::OnMoveReport(PeerId from, const Envelope& envelope, const Packe
 }
 
 void MasterNode::PublishView() {
-  for (const auto& [name, node] : nodes_) {
-    if (node.connected) Reply(node.peer, RequestId(), protocol::ViewReply{state_.view});
+  // Servers first: workers ask those that the view names at once.
+  for (const Role role : {Role::kPs, Role::kWorker}) {
+    for (const auto& [name, node] : nodes_) {
+      if (!node.connected || node.role != role) continue;
+      Reply(node.peer, RequestId(), protocol::ViewReply{state_.view});
+    }
   }
 }
 

@@ -38,6 +38,17 @@ uint64_t Quantile(std::vector<uint64_t> values, double q) {
   return values[at];
 }
 
+std::string PauseText(const protocol::MoveReport& report) {
+  const auto ms = [](uint64_t us) { return static_cast<double>(us) / 1e3; };
+  const uint64_t durable = std::max(report.durable_us, report.copied_us);
+  return fmt::format(
+      "partition {} after a pause of {:.1f} ms: {:.1f} to copy the last difference, {:.1f} to make "
+      "it durable, {:.1f} to commit; the source's loop was busy for {:.2f} ms at most",
+      report.partition.value(), ms(report.pause_us), ms(report.copied_us),
+      ms(durable - report.copied_us), ms(report.pause_us - std::min(report.pause_us, durable)),
+      ms(report.longest_turn_us));
+}
+
 }  // namespace
 
 PlanRecord* PlanRunner::Running() {
@@ -184,6 +195,14 @@ std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
 }
 
 void PlanRunner::StartMoves(const std::vector<PlannedMove>& moves) {
+  if (!AddIntents(moves)) return;
+  cluster_.state.view.number = cluster_.state.view.number.Next();
+  if (!cluster_.save()) return;
+  base::StopPoint("master_intends");
+  cluster_.publish_view();
+}
+
+bool PlanRunner::AddIntents(const std::vector<PlannedMove>& moves) {
   protocol::View& view = cluster_.state.view;
   std::map<uint16_t, uint32_t> leaving;
   std::map<uint16_t, uint32_t> arriving;
@@ -210,11 +229,7 @@ void PlanRunner::StartMoves(const std::vector<PlannedMove>& moves) {
     place.target = move.to;
     any = true;
   }
-  if (!any) return;
-  view.number = view.number.Next();
-  if (!cluster_.save()) return;
-  base::StopPoint("master_intends");
-  cluster_.publish_view();
+  return any;
 }
 
 Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveReport& report) {
@@ -228,9 +243,7 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   PlanRecord* plan = Running();
   if (report.state == protocol::MoveState::kServing) {
     if (plan != nullptr) NotePause(*plan, report.pause_us);
-    cluster_.events.Add("partition_serving", from,
-                        fmt::format("partition {} after a pause of {:.1f} ms", p,
-                                    static_cast<double>(report.pause_us) / 1e3));
+    cluster_.events.Add("partition_serving", from, PauseText(report));
     return {};
   }
   // Its own answer was lost.
@@ -244,7 +257,7 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   if (report.state == protocol::MoveState::kPrepared) {
     base::StopPoint("master_hears");
     if (MUTANT(kOldPreparedReport)) prepared_before_.emplace(p, report.applied);
-    Commit(p, *sender, report);
+    CommitSoon(*sender, report);
     return {};
   }
   cluster_.events.Add("move_failed", from, fmt::format("partition {}: {}", p, report.message));
@@ -257,9 +270,41 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   return {};
 }
 
+// Soon: several that come together are committed in one durable write.
+void PlanRunner::CommitSoon(uint16_t target, const protocol::MoveReport& report) {
+  prepared_.push_back({target, report});
+  if (prepared_.size() > 1) return;
+  commit_timer_ = cluster_.runtime.timers.After(base::Duration(0), [this] { CommitPrepared(); });
+}
+
+void PlanRunner::CommitPrepared() {
+  protocol::View& view = cluster_.state.view;
+  std::vector<std::pair<std::string, std::string>> moved;  // to whom, and what for people
+  for (const auto& [target, report] : std::exchange(prepared_, {})) {
+    const Place& place = view.places[report.partition.value()];
+    const bool stands = place.migration == report.migration && place.target == target &&
+                        place.tenure == report.tenure;
+    if (!stands) continue;
+    const std::string from = view.nodes[place.node].name;
+    if (!Commit(target, report)) continue;
+    moved.emplace_back(view.nodes[target].name,
+                       fmt::format("partition {} from {}: {} rows, {} bytes",
+                                   report.partition.value(), from, report.rows, report.bytes));
+  }
+  if (moved.empty()) return;
+  view.number = view.number.Next();
+  // What is to move next stands in the same durable write.
+  if (const PlanRecord* plan = Running()) AddIntents(MovesOf(*plan));
+  if (!cluster_.save()) return;
+  base::StopPoint("master_committed");
+  cluster_.publish_view();
+  for (const auto& [to, text] : moved) cluster_.events.Add("partition_moved", to, text);
+  Advance();
+}
+
 // Rules G6, G11, G12 and G21.
-void PlanRunner::Commit(size_t partition, uint16_t target, const protocol::MoveReport& report) {
-  const PartitionId id(static_cast<uint16_t>(partition));
+bool PlanRunner::Commit(uint16_t target, const protocol::MoveReport& report) {
+  const PartitionId id = report.partition;
   ProgressBook& progress = cluster_.progress();
   for (const protocol::LogWatermark& claim : progress.DurableOf(id)) {
     const bool has = report.applied.Of(claim.log).Watermark() >= claim.watermark;
@@ -267,31 +312,22 @@ void PlanRunner::Commit(size_t partition, uint16_t target, const protocol::MoveR
     cluster_.events.Add("move_failed", "",
                         fmt::format("partition {}: less than durable", id.value()));
     ClearIntents([&](const Place& place) { return place.migration == report.migration; });
-    return;
+    return false;
   }
-  protocol::View& view = cluster_.state.view;
-  Place& place = view.places[partition];
-  const std::string from = view.nodes[place.node].name;
+  Place& place = cluster_.state.view.places[id.value()];
   place = {target, place.tenure.Next(), MigrationId(), protocol::kNoNode};
   progress.Forget(id);
   if (MUTANT(kOldPreparedReport)) {
-    progress.Report(id, prepared_before_.at(partition), {});
+    progress.Report(id, prepared_before_.at(id.value()), {});
   } else {
     progress.Report(id, report.applied, {});
   }
-  view.number = view.number.Next();
   if (PlanRecord* plan = Running()) {
     ++plan->moved;
     plan->rows += report.rows;
     plan->bytes += report.bytes;
   }
-  if (!cluster_.save()) return;
-  base::StopPoint("master_committed");
-  cluster_.publish_view();
-  cluster_.events.Add("partition_moved", view.nodes[target].name,
-                      fmt::format("partition {} from {}: {} rows, {} bytes", partition, from,
-                                  report.rows, report.bytes));
-  Advance();
+  return true;
 }
 
 void PlanRunner::NotePause(PlanRecord& plan, uint64_t pause_us) {

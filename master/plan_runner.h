@@ -28,7 +28,7 @@ struct PlanLimits {
   uint32_t max_ps = 64;
   uint32_t max_workers = 1024;
   // At once, from one server and to one server.
-  uint32_t moves_per_server = 4;
+  uint32_t moves_per_server = 8;
   // A server that is started for a plan must have joined by then.
   base::Duration join_timeout = std::chrono::seconds(60);
   uint32_t max_failed_moves = 20;
@@ -54,6 +54,9 @@ class PlanRunner {
   };
 
   PlanRunner(Cluster cluster, PlanLimits limits) : cluster_(std::move(cluster)), limits_(limits) {}
+  ~PlanRunner() { cluster_.runtime.timers.Cancel(commit_timer_); }
+  PlanRunner(const PlanRunner&) = delete;
+  PlanRunner& operator=(const PlanRunner&) = delete;
 
   // What the plan would do, or why it is refused: kInvalidArgument, kNotFound, kConflict, kUnavailable.
   struct Preview {
@@ -110,7 +113,10 @@ class PlanRunner {
   std::vector<uint16_t> Indices(const std::vector<std::string>& names) const;
   bool Usable(uint16_t node) const;
   void StartMoves(const std::vector<PlannedMove>& moves);
-  void Commit(size_t partition, uint16_t target, const protocol::MoveReport& report);
+  bool AddIntents(const std::vector<PlannedMove>& moves);
+  void CommitSoon(uint16_t target, const protocol::MoveReport& report);
+  void CommitPrepared();
+  bool Commit(uint16_t target, const protocol::MoveReport& report);
   bool ClearIntents(const std::function<bool(const protocol::Place&)>& which);
   bool OtherWorkerHeard(const std::string& name, base::Instant since) const;
   static std::string OnlyWorkerText(const std::string& name);
@@ -129,6 +135,12 @@ class PlanRunner {
   base::Instant began_;              // of the running plan, in this process
   // Of a plan whose moves were decided when it began.
   std::vector<PlannedMove> decided_;
+  struct Prepared {
+    uint16_t target = protocol::kNoNode;
+    protocol::MoveReport report;
+  };
+  std::vector<Prepared> prepared_;  // to be committed soon
+  base::TimerId commit_timer_;
   // Only for MUTANT(kOldPreparedReport): what was prepared first, by partition.
   std::map<size_t, protocol::AppliedSets> prepared_before_;
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "protocol/messages.h"
 
@@ -54,8 +55,12 @@ struct CopyReply {
   // Of a difference: what the rows are together with it.
   uint64_t version = 0;
   AppliedSets applied;
+  // Of the first slice of all rows: how many there are, so that the target makes room once.
+  std::vector<TableRows> tables;
+  uint64_t turn_us = 0;  // that the source's loop was busy with it
   static auto Fields(auto& self, auto&& f) {
-    return f(self.cut, self.next, self.more, self.version, self.applied);
+    return f(self.cut, self.next, self.more, self.version, self.applied, self.tables,
+             self.turn_us);
   }
 };
 
@@ -76,15 +81,21 @@ struct MoveReport {
   MigrationId migration;
   Tenure tenure;  // of the source
   MoveState state = MoveState::kPrepared;
-  AppliedSets applied;    // kPrepared: a first report under the next tenure (rule G21)
-  uint64_t rows = 0;      // kPrepared
-  uint64_t bytes = 0;     // kPrepared: that came over the wire
-  uint64_t pause_us = 0;  // kServing: since the freeze was asked for
+  AppliedSets applied;  // kPrepared: a first report under the next tenure (rule G21)
+  uint64_t rows = 0;    // kPrepared
+  uint64_t bytes = 0;   // kPrepared: that came over the wire
+  // kServing: since the freeze was asked for, and of that until the difference was here and until it
+  // was durable; the longest that the source's loop was busy with one request.
+  uint64_t pause_us = 0;
+  uint64_t copied_us = 0;
+  uint64_t durable_us = 0;
+  uint64_t longest_turn_us = 0;
   base::ErrorCode code = base::ErrorCode::kFailed;  // kFailed
   std::string message;
   static auto Fields(auto& self, auto&& f) {
     return f(self.partition, self.migration, self.tenure, self.state, self.applied, self.rows,
-             self.bytes, self.pause_us, self.code, self.message);
+             self.bytes, self.pause_us, self.copied_us, self.durable_us, self.longest_turn_us,
+             self.code, self.message);
   }
 };
 

@@ -28,7 +28,27 @@ void Checkpointer::Start() {
 
 void Checkpointer::OnInterval() {
   Begin();
+  if (!paused_ && !failed_) RemoveOld();
   Start();
+}
+
+void Checkpointer::RemoveLater(PartitionId partition, protocol::Tenure below) {
+  if (MUTANT(kDropAnyImage)) below = protocol::Tenure(UINT64_MAX);
+  to_remove_.emplace_back(partition, below);
+}
+
+void Checkpointer::RemoveOld() {
+  if (to_remove_.empty()) return;
+  runtime_.executor.Run(
+      [store = &store_, all = std::exchange(to_remove_, {})] {
+        for (const auto& [partition, below] : all) {
+          if (auto removed = store->Remove(partition, below); !removed) {
+            FRESHET_LOG_WARN("image of partition {} not removed: {}", partition.value(),
+                             removed.error().message);
+          }
+        }
+      },
+      [] {});
 }
 
 void Checkpointer::Soon() {
@@ -79,7 +99,8 @@ void Checkpointer::Begin() {
   for (size_t p = 0; p < slots_.size(); ++p) {
     if (slots_[p].NeedsImage()) queue_.push_back(PartitionId(static_cast<uint16_t>(p)));
   }
-  if (queue_.empty()) return;
+  // Who waits for a partition that has left waits for nothing any more.
+  if (queue_.empty()) return ServeWaiters();
   running_ = true;
   group_ = std::make_shared<Group>();
   CutNext();

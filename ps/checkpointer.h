@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/runtime.h"
@@ -40,6 +41,10 @@ class Checkpointer {
   void Soon();
   // Calls `done` when everything applied before this call is durable.
   void Flush(std::function<void()> done);
+
+  // The partition has left; its image of a tenure lower than `below` is of no use to anyone (rule G13).
+  // It goes with the next interval: nobody waits for it, and it would keep others waiting for the disk.
+  void RemoveLater(protocol::PartitionId partition, protocol::Tenure below);
 
   // Starts no further write until Resume; calls `idle` once none is under way.
   void Pause(std::function<void()> idle);
@@ -74,6 +79,7 @@ class Checkpointer {
   };
 
   void OnInterval();
+  void RemoveOld();
   void Begin();
   void CutNext();
   void CutOne(protocol::PartitionId partition, Slot& slot);
@@ -92,6 +98,7 @@ class Checkpointer {
   std::deque<protocol::PartitionId> queue_;
   std::shared_ptr<Group> group_;
   std::vector<Waiter> waiters_;
+  std::vector<std::pair<protocol::PartitionId, protocol::Tenure>> to_remove_;
   bool running_ = false;  // cutting or writing
   bool failed_ = false;
   bool paused_ = false;

@@ -36,7 +36,10 @@ base::Result<CopyAnswer> CopySource::Handle(const protocol::CopyRequest& request
   const bool all = request.since_cut == 0;
   if (request.mode == CopyMode::kSlice) {
     base::StopPoint("source_copies");
-    if (request.at == protocol::CopyPosition()) out.reply.cut = partition.BeginRound();
+    if (request.at == protocol::CopyPosition()) {
+      out.reply.cut = partition.BeginRound();
+      if (all) out.reply.tables = partition.RowsByTable();
+    }
     auto slice = partition.CutSlice(
         request.at, all ? std::nullopt : std::optional(request.since_cut), kSliceBytes);
     out.reply.next = slice.next;

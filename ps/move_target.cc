@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mutant.h"
 #include "base/stop_point.h"
+#include "ps/move_state.h"
 
 namespace freshet::ps {
 
@@ -31,6 +32,11 @@ constexpr uint32_t kMaxRounds = 4;
 constexpr uint32_t kMaxDifferences = 6;
 // What changed during a longer write is copied before the freeze.
 constexpr milliseconds kQuickStore{25};
+// Slices on their way here, of all partitions together: more make pushes wait, and the wire is busy with
+// two.
+constexpr uint32_t kMaxSlices = 4;
+// Cut for the store in one turn of the loop.
+constexpr size_t kTurnBytes = 512u << 10;
 constexpr milliseconds kRetryDelay{50};
 constexpr milliseconds kReportAgain{500};
 constexpr uint32_t kMaxFailures = 100;
@@ -40,8 +46,6 @@ constexpr transport::CallOptions kCopyCall{
 // The source takes no pushes until this is over.
 constexpr transport::CallOptions kFreezeCall{
     .deadline = seconds(2), .attempt = milliseconds(20), .max_attempt = milliseconds(100)};
-constexpr transport::CallOptions kReportCall{
-    .deadline = seconds(30), .attempt = milliseconds(50), .max_attempt = seconds(1)};
 
 uint64_t BytesOf(const std::vector<protocol::Buffer>& blocks) {
   uint64_t bytes = 0;
@@ -56,41 +60,13 @@ std::vector<protocol::Buffer> BlocksOf(Packet& packet) {
 
 }  // namespace
 
-struct MoveTarget::Move {
-  PartitionId partition;
-  protocol::MigrationId id;
-  protocol::Tenure tenure;  // of the source
-  PeerId source;
-  protocol::Incarnation source_incarnation;
-  std::unique_ptr<Partition> rows;
-  bool ended = false;
-  bool prepared = false;
-  base::TimerId timer;
-  std::optional<protocol::RequestId> call;
-  uint32_t failures = 0;
-
-  protocol::CopyPosition at;  // of the round under way
-  uint32_t since_cut = 0;     // of the source; 0 = all rows
-  uint32_t next_cut = 0;      // what `since_cut` is for the round or difference after this one
-  uint64_t round_bytes = 0;
-  uint32_t rounds = 0;
-  uint32_t differences = 0;
-  uint64_t bytes = 0;
-
-  Stamp stored;  // tenure 0: nothing yet
-  uint64_t stored_bytes = 0;
-  uint64_t stored_difference_bytes = 0;
-  uint32_t stored_differences = 0;
-  base::Instant cut_at;
-  base::Instant freeze_asked;
-};
-
 MoveTarget::~MoveTarget() {
   for (auto& [partition, move] : moves_) {
     move->ended = true;
     // Callbacks that never run may keep the move for longer than the arena lives.
     move->rows = nullptr;
     parts_.runtime.timers.Cancel(move->timer);
+    parts_.runtime.timers.Cancel(move->commit_timer);
     if (move->call) parts_.rpc.Cancel(*move->call);
   }
   for (auto& [partition, move] : kept_) move->rows = nullptr;
@@ -139,6 +115,8 @@ void MoveTarget::Restart(const MovePtr& move) {
   move->since_cut = move->next_cut = 0;
   move->round_bytes = 0;
   move->rounds = move->differences = 0;
+  move->whole = {};
+  move->whole_at = {};
   move->stored = {};
   AskSlice(move);
 }
@@ -151,11 +129,15 @@ void MoveTarget::End(const MovePtr& move) {
     move->rows = nullptr;
   }
   parts_.runtime.timers.Cancel(move->timer);
+  parts_.runtime.timers.Cancel(move->commit_timer);
   if (move->call) parts_.rpc.Cancel(*move->call);
   std::erase(to_freeze_, move);
+  std::erase(to_ask_, move);
   std::erase_if(to_store_, [&](const auto& entry) { return entry.first == move; });
   moves_.erase(move->partition);
+  EndSlice(move);
   EndFreeze(move);
+  AskWaiting();
 }
 
 PeerId MoveTarget::PeerOf(const protocol::ViewNode& source) {
@@ -187,11 +169,30 @@ void MoveTarget::Later(const MovePtr& move, base::Duration delay, std::function<
 }
 
 void MoveTarget::AskSlice(const MovePtr& move) {
+  // Both loops and the wire are for what workers wait for, and a push is not to wait for many slices.
+  if (!freezing_.empty() || slices_asked_ >= kMaxSlices) {
+    to_ask_.push_back(move);
+    return;
+  }
   const base::Instant now = parts_.runtime.clock.Now();
   if (parts_.bytes_per_second > 0 && next_slice_ > now) {
     return Later(move, next_slice_ - now, [this, move] { AskSlice(move); });
   }
+  move->slice_asked = true;
+  ++slices_asked_;
   Ask(move, CopyMode::kSlice);
+}
+
+void MoveTarget::EndSlice(const MovePtr& move) {
+  if (std::exchange(move->slice_asked, false)) --slices_asked_;
+}
+
+void MoveTarget::AskWaiting() {
+  while (freezing_.empty() && slices_asked_ < kMaxSlices && !to_ask_.empty()) {
+    const MovePtr move = to_ask_.front();
+    to_ask_.pop_front();
+    AskSlice(move);
+  }
 }
 
 void MoveTarget::Ask(const MovePtr& move, CopyMode mode) {
@@ -201,7 +202,9 @@ void MoveTarget::Ask(const MovePtr& move, CopyMode mode) {
                                mode == CopyMode::kFreeze ? kFreezeCall : kCopyCall,
                                [this, move, mode](Result<Packet> packet) {
                                  move->call.reset();
+                                 EndSlice(move);
                                  OnAnswer(move, mode, std::move(packet));
+                                 AskWaiting();
                                });
 }
 
@@ -214,10 +217,13 @@ void MoveTarget::OnAnswer(const MovePtr& move, CopyMode mode, Result<Packet> pac
   const uint64_t bytes = BytesOf(blocks);
   move->bytes += bytes;
   move->round_bytes += bytes;
+  move->longest_turn_us = std::max(move->longest_turn_us, reply->turn_us);
   if (parts_.bytes_per_second > 0) {
     const base::Instant from = std::max(next_slice_, parts_.runtime.clock.Now());
     next_slice_ = from + base::Duration(bytes * 1'000'000 / parts_.bytes_per_second);
   }
+  const auto room = move->rows->Reserve(reply->tables);
+  if (!room) return Failed(move, room.error());
   const auto merged = move->rows->Merge(blocks);
   if (!merged) {
     // A table that the next view will bring.
@@ -233,7 +239,7 @@ void MoveTarget::OnAnswer(const MovePtr& move, CopyMode mode, Result<Packet> pac
 
 // Until a view says otherwise it is begun anew: the source may be on its way to the same view.
 void MoveTarget::Retry(const MovePtr& move, const base::Error& error) {
-  if (move == freezing_) return Failed(move, error);
+  if (move->freezing) return Failed(move, error);
   if (++move->failures > kMaxFailures) return Failed(move, error);
   Later(move, kRetryDelay, [this, move] { Restart(move); });
 }
@@ -267,12 +273,20 @@ void MoveTarget::OnDifference(const MovePtr& move, const protocol::CopyReply& re
   move->since_cut = reply.cut;
   move->cut_at = parts_.runtime.clock.Now();
   move->rows->Settle(stamp, reply.applied);
-  if (move == freezing_) base::StopPoint("target_has_all");
+  if (move->freezing) {
+    move->copied = move->cut_at;
+    base::StopPoint("target_has_all");
+  }
   if (move->stored == stamp) {
-    if (move == freezing_) return Prepared(move);
+    if (move->freezing) return Prepared(move);
     return WantFreeze(move);
   }
-  if (move->stored.tenure.value() == 0) return Store(move, move->rows->CutWhole(stamp.tenure));
+  if (move->stored.tenure.value() == 0) {
+    move->whole.header.partition = move->partition;
+    move->whole.header.stamp = stamp;
+    move->whole.header.applied = move->rows->applied();
+    return CutNext(move);
+  }
   difference.header.partition = move->partition;
   difference.header.stamp = stamp;
   difference.header.base = move->stored;
@@ -280,62 +294,20 @@ void MoveTarget::OnDifference(const MovePtr& move, const protocol::CopyReply& re
   Store(move, std::move(difference));
 }
 
-void MoveTarget::Store(const MovePtr& move, Image image) {
-  // What a frozen source waits for goes first; nothing else is being written then.
-  if (move == freezing_) {
-    to_store_.emplace_front(move, std::move(image));
-  } else {
-    to_store_.emplace_back(move, std::move(image));
-  }
-  if (MUTANT(kPreparedBeforeDurable) && move == freezing_) {
-    move->stored = to_store_.front().second.header.stamp;
-    to_store_.pop_front();
-    return Prepared(move);
-  }
-  StoreNext();
+// Nobody else changes the rows here, so that slices of several turns are of one instant as well.
+void MoveTarget::CutNext(const MovePtr& move) {
+  auto slice = move->rows->CutSlice(move->whole_at, std::nullopt, kTurnBytes);
+  Image& whole = move->whole;
+  whole.header.rows += slice.rows;
+  whole.blocks.insert(whole.blocks.end(), std::make_move_iterator(slice.blocks.begin()),
+                      std::make_move_iterator(slice.blocks.end()));
+  move->whole_at = slice.next;
+  if (slice.more) return Later(move, base::Duration(0), [this, move] { CutNext(move); });
+  Store(move, std::exchange(move->whole, {}));
 }
 
-void MoveTarget::StoreNext() {
-  if (storing_ || to_store_.empty()) return;
-  if (freezing_ != nullptr && to_store_.front().first != freezing_) return;
-  auto [move, image] = std::move(to_store_.front());
-  to_store_.pop_front();
-  storing_ = true;
-  struct Job {
-    std::vector<Image> images;
-    Result<> saved;
-  };
-  auto job = std::make_shared<Job>();
-  job->images.push_back(std::move(image));
-  parts_.runtime.executor.Run(
-      [job, store = &parts_.store] {
-        const Image& wanted = job->images.front();
-        job->saved = store->Save(wanted);
-        if (job->saved || job->saved.error().code != ErrorCode::kConflict) return;
-        // An earlier attempt to move the partition here may have left the very same image.
-        const auto stored = store->List();
-        if (!stored) return;
-        for (const auto& entry : *stored) {
-          const bool same = entry.partition == wanted.header.partition;
-          if (same && entry.stamp == wanted.header.stamp) job->saved = {};
-        }
-      },
-      [this, job, move = move] {
-        storing_ = false;
-        const Image& stored = job->images.front();
-        OnStored(move, stored.header, stored.Bytes(), job->saved);
-        StoreNext();
-        FreezeNext();
-      });
-}
-
-void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& header, uint64_t bytes,
-                          const Result<>& saved) {
-  const bool unknown = !saved && saved.error().code != ErrorCode::kConflict &&
-                       saved.error().code != ErrorCode::kResourceExhausted;
-  if (unknown) return on_store_failure(saved.error().message);
-  if (move->ended) return;
-  if (!saved) return Failed(move, saved.error());
+void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& header,
+                          uint64_t bytes) {
   move->stored = header.stamp;
   if (header.whole()) {
     move->stored_bytes = bytes;
@@ -344,51 +316,12 @@ void MoveTarget::OnStored(const MovePtr& move, const protocol::ImageHeader& head
     move->stored_difference_bytes += bytes;
     ++move->stored_differences;
   }
-  if (move == freezing_) return Prepared(move);
+  if (move->freezing) return Prepared(move);
   base::StopPoint("target_stored");
   const bool small = header.whole() ? parts_.runtime.clock.Now() - move->cut_at < kQuickStore
                                     : bytes <= kSmallDifferenceBytes;
   if (small || move->differences >= kMaxDifferences) return WantFreeze(move);
   NextDifference(move);
-}
-
-// While a source is frozen nothing but what it waits for is written: the checkpointer pauses, and one
-// partition is frozen at a time.
-void MoveTarget::WantFreeze(const MovePtr& move) {
-  to_freeze_.push_back(move);
-  FreezeNext();
-}
-
-void MoveTarget::FreezeNext() {
-  if (freezing_ != nullptr || to_freeze_.empty() || storing_) return;
-  freezing_ = to_freeze_.front();
-  to_freeze_.pop_front();
-  parts_.checkpointer.Pause([this, move = freezing_] {
-    if (move->ended || freezing_ != move) return;
-    move->freeze_asked = parts_.runtime.clock.Now();
-    Ask(move, CopyMode::kFreeze);
-  });
-}
-
-void MoveTarget::EndFreeze(const MovePtr& move) {
-  if (freezing_ == move) freezing_ = nullptr;
-  if (freezing_ != nullptr) return;
-  // Also when the last one that waited for its turn ended: nobody else lets the checkpointer go on.
-  if (to_freeze_.empty()) parts_.checkpointer.Resume();
-  StoreNext();
-  FreezeNext();
-}
-
-void MoveTarget::Prepared(const MovePtr& move) {
-  base::StopPoint("target_durable");
-  move->prepared = true;
-  protocol::MoveReport report;
-  report.state = protocol::MoveState::kPrepared;
-  report.applied = move->rows->applied();
-  report.rows = move->rows->rows();
-  report.bytes = move->bytes;
-  Report(move, std::move(report));
-  EndFreeze(move);
 }
 
 void MoveTarget::Failed(const MovePtr& move, const base::Error& error) {
@@ -416,27 +349,6 @@ void MoveTarget::Report(const MovePtr& move, protocol::MoveReport report) {
                         if (move->ended) return;
                         Later(move, kReportAgain, [this, move, report] { Report(move, report); });
                       });
-}
-
-std::optional<ArrivedRows> MoveTarget::Take(PartitionId partition, protocol::Tenure tenure) {
-  const auto it = moves_.find(partition);
-  if (it == moves_.end()) return std::nullopt;
-  const MovePtr move = it->second;
-  if (!move->prepared || tenure != move->tenure.Next()) return std::nullopt;
-  base::StopPoint("target_serves");
-  ArrivedRows out{std::move(move->rows), move->stored, move->stored_bytes,
-                  move->stored_difference_bytes, move->stored_differences};
-  protocol::MoveReport report;
-  report.partition = partition;
-  report.migration = move->id;
-  report.tenure = move->tenure;
-  report.state = protocol::MoveState::kServing;
-  report.pause_us =
-      static_cast<uint64_t>((parts_.runtime.clock.Now() - move->freeze_asked).count());
-  // Of interest to people only.
-  parts_.rpc.Call(parts_.master, parts_.sender, report, {}, kReportCall,
-                  [](const Result<Packet>&) {});
-  return out;
 }
 
 }  // namespace freshet::ps

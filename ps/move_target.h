@@ -77,6 +77,8 @@ class MoveTarget {
   void DropIdlePeers();
   void Ask(const MovePtr& move, protocol::CopyMode mode);
   void AskSlice(const MovePtr& move);
+  void EndSlice(const MovePtr& move);
+  void AskWaiting();
   void OnAnswer(const MovePtr& move, protocol::CopyMode mode,
                 base::Result<protocol::Packet> packet);
   void OnSlice(const MovePtr& move, const protocol::CopyReply& reply);
@@ -84,10 +86,12 @@ class MoveTarget {
                     protocol::Image difference);
   void Later(const MovePtr& move, base::Duration delay, std::function<void()> step);
   void Retry(const MovePtr& move, const base::Error& error);
+  void CutNext(const MovePtr& move);
   void Store(const MovePtr& move, protocol::Image image);
   void StoreNext();
-  void OnStored(const MovePtr& move, const protocol::ImageHeader& header, uint64_t bytes,
-                const base::Result<>& saved);
+  struct StoreJob;
+  void OnWritten(const StoreJob& job);
+  void OnStored(const MovePtr& move, const protocol::ImageHeader& header, uint64_t bytes);
   void NextDifference(const MovePtr& move);
   void WantFreeze(const MovePtr& move);
   void FreezeNext();
@@ -102,7 +106,9 @@ class MoveTarget {
   std::deque<std::pair<MovePtr, protocol::Image>> to_store_;  // one image a move at most
   bool storing_ = false;
   std::deque<MovePtr> to_freeze_;
-  MovePtr freezing_;  // one at a time: nothing else is written meanwhile
+  std::vector<MovePtr> freezing_;  // together; nothing else is copied or written meanwhile
+  std::deque<MovePtr> to_ask_;     // for their next slice, when they may
+  uint32_t slices_asked_ = 0;
   base::Instant next_slice_;
   // Only for MUTANT(kCopyOutlivesMigration).
   std::map<protocol::PartitionId, MovePtr> kept_;

@@ -163,14 +163,16 @@ Partition::Slice Partition::CutSlice(protocol::CopyPosition at, std::optional<ui
   for (; slice.next.table < shards_.size(); ++slice.next.table, slice.next.block = 0) {
     const TableShard* shard = shards_[slice.next.table].get();
     if (shard == nullptr) continue;
-    while (slice.next.block < shard->blocks()) {
-      if (scanned >= max_scanned) {
-        slice.more = true;
-        return slice;
-      }
-      const size_t block = slice.next.block++;
-      scanned += size_t{shard->BlockAt(block).count} * shard->layout().stride_bytes;
-      CutRows(*shard, {block, block + 1, since_cut}, &slice.blocks);
+    const size_t begin = slice.next.block;
+    size_t end = begin;
+    for (; end < shard->blocks() && scanned < max_scanned; ++end) {
+      scanned += size_t{shard->BlockAt(end).count} * shard->layout().stride_bytes;
+    }
+    if (end > begin) slice.rows += CutRows(*shard, {begin, end, since_cut}, &slice.blocks);
+    slice.next.block = static_cast<uint32_t>(end);
+    if (end < shard->blocks()) {
+      slice.more = true;
+      return slice;
     }
   }
   return slice;
@@ -179,6 +181,24 @@ Partition::Slice Partition::CutSlice(protocol::CopyPosition at, std::optional<ui
 uint32_t Partition::BeginRound() {
   StartNextCut();
   return cut_ - 1;
+}
+
+std::vector<protocol::TableRows> Partition::RowsByTable() const {
+  std::vector<protocol::TableRows> tables;
+  for (const auto& shard : shards_) {
+    if (shard == nullptr || shard->rows() == 0) continue;
+    tables.push_back({shard->layout().id, static_cast<uint32_t>(shard->rows())});
+  }
+  return tables;
+}
+
+Result<> Partition::Reserve(const std::vector<protocol::TableRows>& tables) {
+  for (const protocol::TableRows& table : tables) {
+    TableShard* shard = Shard(table.table);
+    if (shard == nullptr || shard->rows() >= table.rows) continue;
+    if (auto ok = shard->Reserve(table.rows - shard->rows()); !ok) return ok;
+  }
+  return {};
 }
 
 Result<uint64_t> Partition::Merge(const std::vector<protocol::Buffer>& blocks) {

@@ -58,6 +58,7 @@ class Partition {
   // moments, so only a difference since before the first slice makes them one image.
   struct Slice {
     std::vector<protocol::Buffer> blocks;
+    uint64_t rows = 0;
     protocol::CopyPosition next;
     bool more = false;
   };
@@ -65,6 +66,9 @@ class Partition {
                  size_t max_bytes) const;
   // Rows that change from now on carry a later cut than the returned one.
   uint32_t BeginRound();
+  // How many rows each table has; room for as many in a partition that is to receive them.
+  std::vector<protocol::TableRows> RowsByTable() const;
+  base::Result<> Reserve(const std::vector<protocol::TableRows>& tables);
   // Rows of a slice or of a difference; how many. On an error the partition is of no use any more.
   base::Result<uint64_t> Merge(const std::vector<protocol::Buffer>& blocks);
   // The rows are now the effect of exactly these sets (rule G1).

@@ -8,7 +8,6 @@
 #include "base/mutant.h"
 #include "base/stop_point.h"
 #include "protocol/audit.h"
-#include "ps/image_drop.h"
 
 namespace freshet::ps {
 
@@ -193,8 +192,9 @@ void PsNode::Activate(PartitionId partition, Tenure tenure) {
     slot.saved_bytes = arrived->saved_bytes;
     slot.difference_bytes = arrived->difference_bytes;
     slot.differences = arrived->differences;
+    // Its first image of this tenure can wait for the next interval: what is stored holds all that was
+    // claimed for it.
     HeartbeatSoon();
-    checkpointer_.Soon();
     return;
   }
   slot.state = SlotState::kLoading;
@@ -207,7 +207,7 @@ void PsNode::Deactivate(PartitionId partition, Tenure below) {
   base::StopPoint("source_drops");
   if (MUTANT(kServeOldRows) && slot.serving()) left_rows_[partition] = std::move(slot.partition);
   slot = Slot();
-  DropImage(runtime_, store_, partition, below);
+  checkpointer_.RemoveLater(partition, below);
 }
 
 void PsNode::LoadNext() {
@@ -457,8 +457,10 @@ void PsNode::OnAudit(PeerId from, RequestId request) {
 void PsNode::OnCopy(PeerId from, RequestId request, const Packet& packet) {
   const auto body = protocol::DecodeBody<protocol::CopyRequest>(packet);
   if (!body) return ReplyError(from, request, body.error());
+  const base::Instant began = runtime_.clock.Now();
   auto answer = source_.Handle(*body);
   if (!answer) return ReplyError(from, request, answer.error());
+  answer->reply.turn_us = static_cast<uint64_t>((runtime_.clock.Now() - began).count());
   Reply(from, request, answer->reply, std::move(answer->blocks));
 }
 

@@ -56,14 +56,14 @@ base::Result<> LocalCluster::Start() {
   if (auto made = base::MakeDirectories(options_.dir); !made) return made;
   address_ = "tcp://127.0.0.1:" + std::to_string(FreePort());
   std::vector<std::string> args = {
-      "--dir",      options_.dir,  "--listen", address_,
-      "--launcher", "none",        "--ps",     std::to_string(options_.ps),
-      "--data",     options_.data, "--schema", options_.schema};
+      "--dir",      options_.dir,      "--listen", address_,
+      "--launcher", options_.launcher, "--ps",     std::to_string(options_.ps),
+      "--data",     options_.data,     "--schema", options_.schema};
   args.insert(args.end(), options_.master_args.begin(), options_.master_args.end());
   const auto master = Spawn("freshet-master", "master", std::move(args));
   if (!master) return tl::unexpected(master.error());
   master_ = *master;
-  for (int i = 0; i < options_.ps; ++i) {
+  for (int i = 0; i < options_.ps && options_.launcher == "none"; ++i) {
     if (auto started = StartPs(i); !started) return started;
   }
   return {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// LocalCluster: a master (launcher none) and parameter servers as child processes in a directory of
-// their own, for tests and benchmarks that are the workers themselves. The executables lie beside the
-// running one; what they say goes to DIR/*.log. The destructor kills what still runs.
+// LocalCluster: a master and parameter servers as child processes in a directory of their own, for tests
+// and benchmarks that are the workers themselves. The executables lie beside the running one; what they
+// say goes to DIR/*.log. The destructor kills what still runs.
 #pragma once
 
 #include <map>
@@ -18,6 +18,8 @@ struct LocalClusterOptions {
   std::string data;
   std::string schema = "freshet";
   int ps = 1;
+  // "local": the master starts the servers itself, and a worker; they end with it.
+  std::string launcher = "none";
   std::vector<std::string> master_args;
   std::vector<std::string> ps_args;
 };

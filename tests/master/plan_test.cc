@@ -34,9 +34,11 @@ class MemoryStateStore final : public StateStore {
   std::optional<protocol::Buffer> state;
   base::Result<std::optional<protocol::Buffer>> Load() override { return state; }
   base::Result<> Save(const protocol::Buffer& bytes) override {
+    ++saves;
     state = bytes;
     return {};
   }
+  int saves = 0;
 };
 
 class FixedProbe final : public LogProbe {
@@ -156,9 +158,14 @@ class PlanTest : public ::testing::Test {
     report.applied.Mutable(kLog).Add({0, 10});
     return report;
   }
-  void Send(uint16_t number, const MoveReport& report) {
-    node_->OnPacket(PeerId(100 + number), protocol::EncodePacket({cluster_, incarnations_[number]},
-                                                                 RequestId(++request_), report));
+  void Send(uint16_t number, const MoveReport& report) { SendAtOnce(number, {report}); }
+  void SendAtOnce(uint16_t number, const std::vector<MoveReport>& reports) {
+    for (const MoveReport& report : reports) {
+      node_->OnPacket(
+          PeerId(100 + number),
+          protocol::EncodePacket({cluster_, incarnations_[number]}, RequestId(++request_), report));
+    }
+    runtime_.Settle();
   }
   // Every target says PREPARED, until nothing moves any more.
   void FinishMoves() {
@@ -220,6 +227,20 @@ TEST_F(PlanTest, ACommitRaisesTheTenureInTheSameWriteAndCountsAsAReport) {
   EXPECT_EQ(state->view.places[p], after);
   EXPECT_TRUE(node_->progress().Reported(PartitionId(p))) << "rule G21";
   EXPECT_TRUE(node_->progress().DurableOf(PartitionId(p)).empty());
+}
+
+TEST_F(PlanTest, WhatIsPreparedTogetherIsCommittedInOneDurableWrite) {
+  JoinBoth();
+  Plan({PlanKind::kDrain, 0, 0, "ps-1"});
+  std::vector<MoveReport> reports;
+  for (const uint16_t p : Moving()) reports.push_back(ReportOf(p, MoveState::kPrepared));
+  ASSERT_EQ(reports.size(), 4u);
+  reports.push_back(reports.front());  // said twice
+  const int saves = store_.saves;
+  SendAtOnce(0, reports);
+  EXPECT_EQ(store_.saves, saves + 1);
+  EXPECT_EQ(Owned(0), kPartitions);
+  EXPECT_EQ(node_->plans().back().moved, 4u);
 }
 
 TEST_F(PlanTest, OnlyTheMigrationThatStandsIsCommittedAndOnlyForItsTarget) {

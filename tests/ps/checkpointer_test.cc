@@ -222,6 +222,20 @@ TEST_F(CheckpointerTest, FlushOnAFullDiskEndsWhenThereIsRoomAgain) {
   EXPECT_TRUE(done);
 }
 
+TEST_F(CheckpointerTest, FlushDoesNotWaitForAPartitionThatLeft) {
+  Serve(1);
+  Checkpointer& checkpointer = Start();
+  Learn(0, {0, 1});
+  store_.next_write_fails = ErrorCode::kResourceExhausted;
+  bool done = false;
+  checkpointer.Flush([&] { done = true; });
+  runtime_.Settle();
+  EXPECT_FALSE(done);
+  slots_[0] = Slot();
+  Interval();
+  EXPECT_TRUE(done);
+}
+
 TEST_F(CheckpointerTest, FlushWithNothingToWriteEndsAtOnce) {
   Serve(0);
   bool done = false;

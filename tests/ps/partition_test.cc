@@ -174,6 +174,20 @@ TEST_F(PartitionTest, SlicesOfDifferentMomentsAndADifferenceAreOneImage) {
   ExpectSame(source, target);
 }
 
+TEST_F(PartitionTest, RoomForAllRowsOfASourceIsMadeAtOnce) {
+  Partition source = Make();
+  for (uint64_t seed = 1; seed <= 60; ++seed) Step(source, seed);
+  Partition target = Make();
+  ASSERT_TRUE(target.Reserve(source.RowsByTable()));
+  EXPECT_EQ(target.rows(), 0u);
+  const uint64_t bytes = target.bytes();
+  const auto slice = source.CutSlice({}, std::nullopt, SIZE_MAX / 16);
+  EXPECT_EQ(slice.rows, source.rows());
+  ASSERT_TRUE(target.Merge(slice.blocks));
+  EXPECT_EQ(target.rows(), source.rows());
+  EXPECT_EQ(target.bytes(), bytes);
+}
+
 TEST_F(PartitionTest, ADifferenceHoldsOnlyWhatChangedSinceItsBase) {
   Partition partition = Make();
   for (uint64_t seed = 1; seed <= 10; ++seed) Step(partition, seed);

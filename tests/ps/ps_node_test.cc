@@ -234,6 +234,9 @@ TEST_F(PsNodeTest, APartitionThatMovedAwayIsRefusedAndItsOldImageRemoved) {
   EXPECT_EQ(Push({0, 10}, {1, 2}),
             (std::vector<PartitionStatus>{PartitionStatus::kOk, PartitionStatus::kNotOwner}));
   runtime_.Settle();
+  EXPECT_TRUE(store_.removed.empty());  // with the next interval
+  runtime_.Advance(CheckpointerOptions().interval);
+  runtime_.Settle();
   EXPECT_EQ(store_.removed, std::vector<PartitionId>{PartitionId(2)});
   EXPECT_EQ(NextHeartbeat().partitions.size(), kPartitions - 1u);
 }

@@ -28,7 +28,7 @@ struct Row {
   bool harmless = false;
 };
 
-constexpr std::array<Row, 31> kRows = {{
+constexpr std::array<Row, 29> kRows = {{
     {Mutant::kRowsWithoutSet, "1", "rows_without_set", "G1"},
     {Mutant::kTwoTransactions, "2", "two_transactions", "G1"},
     {Mutant::kTrustFinished, "4", "trust_finished", "G14"},
@@ -53,9 +53,7 @@ constexpr std::array<Row, 31> kRows = {{
     {Mutant::kNoViewOnRetry, "33", "no_view_on_retry", "G17"},
     {Mutant::kOldPreparedReport, "-", "old_prepared_report", "G21"},
     {Mutant::kServeOldRows, "17", "serve_old_rows", "G8", "moves"},
-    {Mutant::kDropAnyImage, "19", "drop_any_image", "G13", "moves", true},
-    {Mutant::kDropImageLate, "19", "drop_image_late", "-", "moves", true},
-    {Mutant::kDropAnyImageLate, "19", "drop_any_image_late", "G13", "moves"},
+    {Mutant::kDropAnyImage, "19", "drop_any_image", "G13", "moves"},
     {Mutant::kCopyAnyMigration, "20", "copy_any_migration", "G10", "moves"},
     {Mutant::kCopyOutlivesMigration, "20", "copy_outlives_migration", "G10", "moves"},
     {Mutant::kLatePrepared, "25", "late_prepared", "G11", "moves"},

@@ -118,8 +118,11 @@ void Session::OnView(const protocol::View& view) {
     OnAttempt(request, Fail(ErrorCode::kUnreachable, "the server was replaced"));
   }
   std::vector<CallId> ids;
-  for (const auto& [id, call] : calls_) {
-    if (!call.routed.Waiting().empty()) ids.push_back(id);
+  for (auto& [id, call] : calls_) {
+    if (call.routed.Waiting().empty()) continue;
+    // What they waited for is perhaps over.
+    call.routed.attempts_without_progress = 0;
+    ids.push_back(id);
   }
   for (const CallId id : ids) Drive(id);
 }
