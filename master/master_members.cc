@@ -302,7 +302,10 @@ void MasterNode::OnNodeExit(const NodeExit& exit) {
   node.quick_exits = quick ? node.quick_exits + 1 : 0;
   if (exit.code == base::ExitCodeFor(ErrorCode::kInvalidArgument) ||
       node.quick_exits > options_.max_quick_restarts) {
-    return Fail(fmt::format("{} cannot be kept running ({}): see its log", node.name, exit.how));
+    const std::string why =
+        fmt::format("{} cannot be kept running ({}): see its log", node.name, exit.how);
+    if (plans_.GiveUpJoining(exit.name, why)) return;
+    return Fail(why);
   }
   if (node.role == Role::kPs) recoveries_.OnDeath(node.name, now, records_done_);
   ++node.restarts;

@@ -65,6 +65,7 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
               [this](const Node& node) {
                 EndLeasesOf(node);
                 KeepCounts(node);
+                recoveries_.Forget(node.name);
               },
               [this]() -> ProgressBook& { return *progress_; }},
              options_.plans),
@@ -102,6 +103,7 @@ void MasterNode::Fail(const std::string& why, base::ErrorCode code) {
   training_ended_ = runtime_.clock.Now();
   FRESHET_LOG_ERROR("the job failed: {}", why);
   events_.Add("job_failed", "", why);
+  plans_.EndAll("the job has failed: " + why);
 }
 
 void MasterNode::OnPacket(PeerId from, Packet packet) {

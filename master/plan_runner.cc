@@ -24,9 +24,6 @@ using protocol::Place;
 
 namespace {
 
-// A server that joined by itself is told to leave with the answers to its heartbeats; it has done so
-// when it is silent.
-constexpr std::chrono::seconds kSilentWhenGone{2};
 // A server without partitions that is not heard for so long is not waited for.
 constexpr std::chrono::seconds kForgottenAfter{20};
 constexpr size_t kMaxPlans = 64;
@@ -104,6 +101,7 @@ void PlanRunner::Advance() {
   }
   const std::vector<PlannedMove> moves = MovesOf(*plan);
   StartMoves(moves);
+  if (GivenUpWaiting(*plan, moves)) return;
   if (!moves.empty() || under_way() > 0 || !EndLeaving(*plan)) return;
   End(*plan, PlanState::kDone,
       fmt::format("{} partitions moved, pauses p50 {:.1f} ms, p99 {:.1f} ms, max {:.1f} ms",
@@ -200,6 +198,49 @@ void PlanRunner::StartMoves(const std::vector<PlannedMove>& moves) {
   if (!cluster_.save()) return;
   base::StopPoint("master_intends");
   cluster_.publish_view();
+}
+
+// Says whom a plan waits for of which nothing can be moved; not for ever: others wait behind it.
+bool PlanRunner::GivenUpWaiting(PlanRecord& plan, const std::vector<PlannedMove>& moves) {
+  if (moves.empty() || under_way() > 0) {
+    waits_since_.reset();
+    plan.text.clear();
+    return false;
+  }
+  const base::Instant now = cluster_.runtime.clock.Now();
+  const PlannedMove& first = moves.front();
+  const uint16_t absent = Usable(first.from) ? first.to : first.from;
+  const std::string& name = cluster_.state.view.nodes[absent].name;
+  plan.text = "waits for " + name;
+  if (!waits_since_) waits_since_ = now;
+  if (now - *waits_since_ < limits_.wait_timeout) return false;
+  Undo(plan);
+  End(plan, PlanState::kFailed, name + " was not there for too long: see its log");
+  return true;
+}
+
+bool PlanRunner::GiveUpJoining(const std::string& name, const std::string& why) {
+  PlanRecord* plan = Running();
+  const auto index = cluster_.state.view.FindNode(name);
+  if (plan == nullptr || (index && Owns(*index)) ||
+      std::find(plan->joining.begin(), plan->joining.end(), name) == plan->joining.end()) {
+    return false;
+  }
+  Undo(*plan);
+  End(*plan, PlanState::kFailed, why);
+  OnNodeGone(name);
+  return true;
+}
+
+void PlanRunner::EndAll(const std::string& why) {
+  for (PlanRecord& plan : cluster_.state.plans) {
+    if (plan.ended()) continue;
+    if (plan.state == PlanState::kRunning) Undo(plan);
+    plan.state = PlanState::kFailed;
+    plan.text = why;
+    plan.ended_unix_ms = cluster_.runtime.clock.WallNow().unix_ms;
+  }
+  cluster_.save();
 }
 
 bool PlanRunner::AddIntents(const std::vector<PlannedMove>& moves) {
@@ -359,94 +400,6 @@ void PlanRunner::OnServerLost(const std::string& name) {
   ClearIntents([&](const Place& place) { return place.target == *index || place.node == *index; });
 }
 
-// Whoever is on its way up is asked when it is there.
-void PlanRunner::AskLeaving() {
-  for (auto& [name, asked_pid] : leaving_) {
-    const auto node = cluster_.nodes.find(name);
-    if (node == cluster_.nodes.end() || !node->second.launched) continue;
-    const bool up = node->second.state == "running" || node->second.state == "lost";
-    if (!up || asked_pid == node->second.pid) continue;
-    asked_pid = node->second.pid;
-    cluster_.launcher.Stop(name, StopMode::kDrain);
-  }
-}
-
-// That will stay: one that a cancelled plan has told to leave goes all the same.
-bool PlanRunner::OtherWorkerHeard(const std::string& name, base::Instant since) const {
-  return std::any_of(cluster_.nodes.begin(), cluster_.nodes.end(), [&](const auto& entry) {
-    const Node& node = entry.second;
-    return node.role == protocol::Role::kWorker && entry.first != name && node.state == "running" &&
-           node.last_heard >= since && !WillLeave(entry.first) && !Leaves(entry.first);
-  });
-}
-
-std::string PlanRunner::OnlyWorkerText(const std::string& name) {
-  return name + " is the only worker that runs: add another one first";
-}
-
-void PlanRunner::OnNodeBegins(const Node& node) {
-  if (!node.launched && !WillLeave(node.name)) leaving_.erase(node.name);
-}
-
-void PlanRunner::LetGo(const std::string& name) {
-  if (leaving_.emplace(name, 0).second) {
-    cluster_.events.Add("node_leaves", name, "no plan needs it any more");
-  }
-}
-
-// True when all of them are gone.
-bool PlanRunner::EndLeaving(PlanRecord& plan) {
-  const base::Instant now = cluster_.runtime.clock.Now();
-  bool all_gone = true;
-  std::vector<std::string> silent;
-  for (const std::string& name : plan.leaving) {
-    const auto node = cluster_.nodes.find(name);
-    if (node == cluster_.nodes.end()) continue;
-    const bool quiet = !node->second.launched && now - node->second.last_heard > kSilentWhenGone;
-    all_gone = all_gone && quiet;
-    const auto index = cluster_.state.view.FindNode(name);
-    if (index && Owns(*index)) {
-      all_gone = false;
-      continue;
-    }
-    if (!leaving_.contains(name)) {
-      // Those that seemed to run when the plan began may have been dead already.
-      const bool last =
-          plan.request.kind == PlanKind::kDrain && !IsPs(name) && !OtherWorkerHeard(name, began_);
-      if (last && now - began_ < limits_.join_timeout) {
-        all_gone = false;
-        continue;
-      }
-      if (last) {
-        Undo(plan);
-        End(plan, PlanState::kFailed, OnlyWorkerText(name));
-        return false;
-      }
-      leaving_.emplace(name, 0);
-      cluster_.events.Add("node_leaves", name, PlanText(plan.request));
-    }
-    if (quiet) silent.push_back(name);
-  }
-  for (const std::string& name : silent) OnNodeGone(name);
-  return all_gone;
-}
-
-// Its place in the view stays, empty: whoever joins next takes it.
-void PlanRunner::OnNodeGone(const std::string& name) {
-  leaving_.erase(name);
-  if (const auto node = cluster_.nodes.find(name); node != cluster_.nodes.end()) {
-    cluster_.forget(node->second);
-    cluster_.nodes.erase(node);
-  }
-  std::erase_if(cluster_.state.nodes, [&](const KnownNode& node) { return node.name == name; });
-  if (const auto index = cluster_.state.view.FindNode(name)) {
-    cluster_.state.view.nodes[*index] = {name, {}, {}};
-    cluster_.state.view.number = cluster_.state.view.number.Next();
-  }
-  if (cluster_.save()) cluster_.publish_view();
-  cluster_.events.Add("node_left", name, "");
-}
-
 // Where things stand becomes what shall be: whoever owns partitions stays, who came for the plan and has
 // none leaves again.
 void PlanRunner::Undo(PlanRecord& plan) {
@@ -472,6 +425,7 @@ void PlanRunner::End(PlanRecord& plan, PlanState state, const std::string& text)
   plan.state = state;
   plan.text = text;
   plan.ended_unix_ms = cluster_.runtime.clock.WallNow().unix_ms;
+  waits_since_.reset();
   decided_.clear();
   pauses_us_.clear();
   cluster_.events.Add("plan_" + PlanStateName(state), "",

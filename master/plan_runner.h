@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -32,6 +33,8 @@ struct PlanLimits {
   // A server that is started for a plan must have joined by then.
   base::Duration join_timeout = std::chrono::seconds(60);
   uint32_t max_failed_moves = 20;
+  // A server of which nothing can be moved, or to which nothing can, is waited for so long.
+  base::Duration wait_timeout = std::chrono::minutes(5);
 };
 
 class PlanRunner {
@@ -87,6 +90,12 @@ class PlanRunner {
   // It was told to leave under a master before us, or for a plan that is no more.
   void LetGo(const std::string& name);
 
+  // A server that was started for the running plan cannot be kept running: the plan fails, nothing else.
+  // False: no plan waits for it.
+  bool GiveUpJoining(const std::string& name, const std::string& why);
+  // The job has failed: nothing moves any more.
+  void EndAll(const std::string& why);
+
   const std::vector<PlanRecord>& plans() const { return cluster_.state.plans; }
   bool busy() const;
   // Partitions on their way now.
@@ -116,6 +125,7 @@ class PlanRunner {
   bool AddIntents(const std::vector<PlannedMove>& moves);
   void CommitSoon(uint16_t target, const protocol::MoveReport& report);
   void CommitPrepared();
+  bool GivenUpWaiting(PlanRecord& plan, const std::vector<PlannedMove>& moves);
   bool Commit(uint16_t target, const protocol::MoveReport& report);
   bool ClearIntents(const std::function<bool(const protocol::Place&)>& which);
   bool OtherWorkerHeard(const std::string& name, base::Instant since) const;
@@ -133,6 +143,7 @@ class PlanRunner {
       leaving_;                      // told to leave by plans, and as which process; 0: not yet
   std::vector<uint64_t> pauses_us_;  // of the running plan
   base::Instant began_;              // of the running plan, in this process
+  std::optional<base::Instant> waits_since_;  // it waits for somebody
   // Of a plan whose moves were decided when it began.
   std::vector<PlannedMove> decided_;
   struct Prepared {

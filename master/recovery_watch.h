@@ -26,6 +26,8 @@ class RecoveryWatch {
   }
   bool Watching(const std::string& ps) const { return watches_.contains(ps); }
   bool empty() const { return watches_.empty(); }
+  // It will not come back.
+  void Forget(const std::string& ps) { watches_.erase(ps); }
 
   // All partitions of the PS are served again; milliseconds since it died last. Told once.
   std::optional<int64_t> OnServing(const std::string& ps, base::Instant now) {
