@@ -74,6 +74,8 @@ ordered_json NodeJson(const MasterNode& master, const Node& node) {
           {"partitions", partitions},
           {"rows", node.ps.rows},
           {"memory_bytes", ps ? node.ps.memory_bytes : node.worker.memory_bytes},
+          {"memory_limit_bytes", node.ps.memory_limit_bytes},
+          {"refused_pushes", node.ps.out_of_memory},
           {"rows_per_sec", node.rows_per_sec},
           {"records_per_sec", node.records_per_sec}};
 }

@@ -4,6 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
+
+#include "base/log.h"
 
 namespace freshet::master {
 
@@ -11,12 +14,30 @@ using protocol::Place;
 
 namespace {
 
-// Of the newest sample in the smoothed cost of a row.
-constexpr double kNewest = 0.5;
+// Of the newest sample in what is smoothed.
+constexpr double kNewest = 0.3;
+constexpr double kNewestCost = 0.1;
+constexpr double kJump = 1.7;
 // Fewer rows say nothing about speed.
 constexpr uint64_t kLeastRows = 1000;
+// Beyond this, what a server was once found to do binds no more.
+constexpr double kTrustedAgain = 4;
+
+// What lasts for most of the last samples is a jump; all else is noise, which takes long to have its way.
+void NoteCost(double median, double* cost) {
+  const bool jumps = *cost <= 0 || median > *cost * kJump || median < *cost / kJump;
+  *cost = jumps ? median : kNewestCost * median + (1 - kNewestCost) * *cost;
+}
 
 }  // namespace
+
+double LoadWatch::Recent::Median() const {
+  const size_t n = std::min(count_, values_.size());
+  if (n == 0) return 0;
+  std::array<double, 5> sorted = values_;
+  std::sort(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(n));
+  return sorted[n / 2];
+}
 
 void LoadWatch::OnPartition(const protocol::PartitionReport& report) {
   Partition& partition = partitions_[report.partition.value()];
@@ -27,16 +48,26 @@ void LoadWatch::OnPartition(const protocol::PartitionReport& report) {
 void LoadWatch::OnServer(uint16_t node, protocol::Incarnation incarnation,
                          const protocol::PsStats& stats) {
   Server& server = servers_[node];
-  if (server.incarnation != incarnation) server = Server{incarnation, {}, {}, false, 0, 0};
+  if (server.incarnation != incarnation) {
+    server = Server();
+    server.incarnation = incarnation;
+  }
   server.stats = stats;
+}
+
+double LoadWatch::BusyOf(uint16_t node) const {
+  const auto it = servers_.find(node);
+  return it == servers_.end() ? 0 : it->second.busy.Median();
 }
 
 double LoadWatch::CapacityOf(uint16_t node) const {
   const auto it = servers_.find(node);
-  return it == servers_.end() || it->second.us_per_row <= 0 ? 0 : 1e6 / it->second.us_per_row;
+  if (it == servers_.end() || it->second.cost <= 0) return 0;
+  const double measured = 1e6 / it->second.cost;
+  return it->second.trusted > 0 ? std::min(measured, it->second.trusted) : measured;
 }
 
-void LoadWatch::Sample(double seconds, const std::vector<Place>& places) {
+void LoadWatch::Sample(double seconds, const std::vector<Place>& places, bool busy) {
   std::map<uint16_t, uint64_t> rows;
   for (size_t p = 0; p < partitions_.size(); ++p) {
     Partition& partition = partitions_[p];
@@ -44,47 +75,83 @@ void LoadWatch::Sample(double seconds, const std::vector<Place>& places) {
     const bool anew = partition.touched < partition.before;
     const uint64_t more = partition.touched - (anew ? 0 : partition.before);
     partition.before = partition.touched;
-    partition.load = static_cast<double>(more) / seconds;
+    const double load = static_cast<double>(more) / seconds;
+    partition.load = partition.load <= 0 ? load : kNewest * load + (1 - kNewest) * partition.load;
     rows[places[p].node] += more;
   }
   for (auto& [node, server] : servers_) {
-    const uint64_t busy_us = server.stats.busy_us - server.before.busy_us;
-    const bool first = !std::exchange(server.sampled, true);
-    server.before = server.stats;
-    if (first) continue;
-    server.busy = static_cast<double>(busy_us) / 1e6 / seconds;
-    if (rows[node] < kLeastRows) continue;
-    const double cost = static_cast<double>(busy_us) / static_cast<double>(rows[node]);
-    server.us_per_row =
-        server.us_per_row <= 0 ? cost : kNewest * cost + (1 - kNewest) * server.us_per_row;
+    SampleServer(node, server, seconds, rows[node]);
+    if (!busy) continue;
+    server.busy.Clear();
+    server.us_per_row.Clear();
   }
+}
+
+void LoadWatch::SampleServer(uint16_t node, Server& server, double seconds, uint64_t rows) {
+  const protocol::PsStats before = std::exchange(server.before, server.stats);
+  if (!std::exchange(server.sampled, true)) return;
+  const double growth =
+      static_cast<double>(server.stats.memory_bytes) - static_cast<double>(before.memory_bytes);
+  server.growth = kNewest * std::max(0.0, growth) + (1 - kNewest) * server.growth;
+  if (server.trusted > 0 && ++server.trust_age >= server.trust_samples) {
+    server.trust_age = 0;
+    server.trusted *= options_.trust_growth;
+  }
+  const auto busy_us = static_cast<double>(server.stats.busy_us - before.busy_us);
+  server.busy.Add(busy_us / 1e6 / seconds);
+  if (rows >= kLeastRows) {
+    server.us_per_row.Add(busy_us / static_cast<double>(rows));
+    if (server.us_per_row.full()) NoteCost(server.us_per_row.Median(), &server.cost);
+  }
+  if (server.trusted > kTrustedAgain * 1e6 / server.cost) server.trusted = 0;
+  FRESHET_LOG_DEBUG("load of server {}: {} rows in {:.1f} s, busy {:.1f} %, {:.3f} us a row, trusted {:.0f}",
+                    node, rows, seconds, busy_us / 1e4 / seconds, server.cost, server.trusted);
 }
 
 std::optional<LoadWatch::Advice> LoadWatch::Look(base::Instant now,
                                                  const std::vector<Place>& places,
                                                  const std::vector<std::string>& names, bool busy) {
   if (busy) {
-    resting_until_ = now + options_.rest;
-    uneven_ = 0;
+    resting_ = options_.rest_samples;
+    uneven_ = underused_ = 0;
   }
   if (sampled_ && now - *sampled_ < options_.sample_interval) return std::nullopt;
-  if (sampled_) Sample(static_cast<double>((now - *sampled_).count()) / 1e6, places);
+  if (sampled_) Sample(static_cast<double>((now - *sampled_).count()) / 1e6, places, busy);
   const bool first = !sampled_;
   sampled_ = now;
   if (first || busy) return std::nullopt;
   // Memory does not wait.
   if (auto advice = LookAtMemory(places, names)) return advice;
-  if (now < resting_until_) return std::nullopt;
+  if (resting_ > 0) {
+    --resting_;
+    return std::nullopt;
+  }
   return LookAtLoad(places, names);
 }
 
+double LoadWatch::UsualCapacity() const {
+  std::vector<double> known;
+  for (const auto& [node, server] : servers_) {
+    if (CapacityOf(node) > 0) known.push_back(CapacityOf(node));
+  }
+  if (known.empty()) return 0;
+  const auto middle = known.begin() + static_cast<ptrdiff_t>(known.size() / 2);
+  std::nth_element(known.begin(), middle, known.end());
+  return *middle;
+}
+
+// Who has too little to do to be known is taken for one like the others.
 std::vector<ServerLoad> LoadWatch::Loads() const {
+  const double usual = UsualCapacity();
   std::vector<ServerLoad> loads;
   for (const auto& [node, server] : servers_) {
     const auto fill = static_cast<uint64_t>(static_cast<double>(server.stats.memory_limit_bytes) *
                                             options_.memory_fill);
     const uint64_t used = server.stats.memory_bytes;
-    loads.push_back({node, CapacityOf(node), fill > used ? fill - used : 0});
+    double capacity = CapacityOf(node);
+    const bool alike = capacity < usual * options_.alike && capacity > usual / options_.alike;
+    if (capacity <= 0 || alike) capacity = usual;
+    loads.push_back({node, capacity, fill > used ? fill - used : 0});
   }
   return loads;
 }
@@ -97,14 +164,25 @@ std::vector<PartitionLoad> LoadWatch::PartitionLoads() const {
   return loads;
 }
 
+bool LoadWatch::NeedsMemory(const Server& server) const {
+  const auto limit = static_cast<double>(server.stats.memory_limit_bytes);
+  const auto used = static_cast<double>(server.stats.memory_bytes);
+  if (limit <= 0) return false;
+  if (used >= limit * options_.memory_act) return true;
+  const double soon = used + server.growth * options_.memory_ahead_samples;
+  return used >= limit * options_.memory_ahead_from && soon >= limit;
+}
+
 std::optional<LoadWatch::Advice> LoadWatch::LookAtMemory(
     const std::vector<Place>& places, const std::vector<std::string>& names) const {
   for (const auto& [node, server] : servers_) {
+    if (!NeedsMemory(server)) continue;
     const auto limit = static_cast<double>(server.stats.memory_limit_bytes);
     const auto used = static_cast<double>(server.stats.memory_bytes);
-    if (limit <= 0 || used < limit * options_.memory_act) continue;
     Advice advice;
-    const auto free_bytes = static_cast<uint64_t>(used - limit * options_.memory_aim);
+    // Of one that fills up fast, a good part.
+    const double aim = std::min(limit, used / options_.memory_act) * options_.memory_aim;
+    const auto free_bytes = static_cast<uint64_t>(used - aim);
     advice.moves = PlanMemoryRelief(places, Loads(), PartitionLoads(), {node, free_bytes});
     advice.request.kind = PlanKind::kRelieve;
     advice.request.node = names[node];
@@ -119,32 +197,79 @@ std::optional<LoadWatch::Advice> LoadWatch::LookAtMemory(
   return std::nullopt;
 }
 
+bool LoadWatch::Known() const {
+  return std::all_of(servers_.begin(), servers_.end(),
+                     [](const auto& entry) { return entry.second.busy.full(); });
+}
+
+LoadWatch::Uses LoadWatch::UsesOf(const std::vector<Place>& places) const {
+  Uses uses;
+  std::map<uint16_t, double> load;
+  double capacity = 0;
+  double total = 0;
+  for (size_t p = 0; p < places.size(); ++p) {
+    load[places[p].node] += partitions_[p].load;
+    total += partitions_[p].load;
+  }
+  for (const ServerLoad& server : Loads()) {
+    capacity += server.capacity;
+    uses.of[server.node] = server.capacity > 0 ? load[server.node] / server.capacity : 0;
+  }
+  uses.even = capacity > 0 ? total / capacity : 0;
+  uses.lowest = uses.even;
+  for (const auto& [node, use] : uses.of) {
+    uses.lowest = std::min(uses.lowest, use);
+    if (use <= uses.highest) continue;
+    uses.highest = use;
+    uses.busiest = node;
+  }
+  return uses;
+}
+
+bool LoadWatch::IsUneven(const Uses& uses) {
+  const bool matters =
+      servers_.size() > 1 && uses.even > 0 && BusyOf(uses.busiest) >= options_.least_busy;
+  uneven_ = matters && uses.highest > uses.even * options_.act_above ? uneven_ + 1 : 0;
+  underused_ = matters && uses.lowest < uses.even * options_.underused ? underused_ + 1 : 0;
+  if (uneven_ < options_.samples && underused_ < options_.samples_underused) return false;
+  uneven_ = underused_ = 0;
+  return true;
+}
+
+// What a server did when it was found to be too slow is all that it is trusted with for now.
+void LoadWatch::Distrust(const std::vector<PlannedMove>& moves, const Uses& uses) {
+  for (auto& [node, server] : servers_) {
+    const bool sheds = std::any_of(moves.begin(), moves.end(),
+                                   [&](const PlannedMove& move) { return move.from == node; });
+    if (!sheds || server.cost <= 0 || uses.of.at(node) < uses.even * options_.act_above) continue;
+    server.trust_samples = server.trusted > 0 ? std::min(server.trust_samples * 2,
+                                                         options_.trust_samples_most)
+                                              : options_.trust_samples;
+    server.trusted = 1e6 / server.cost;
+    server.trust_age = 0;
+  }
+}
+
 std::optional<LoadWatch::Advice> LoadWatch::LookAtLoad(const std::vector<Place>& places,
                                                        const std::vector<std::string>& names) {
-  double highest = 0;
-  double sum = 0;
-  uint16_t busiest = protocol::kNoNode;
-  for (const auto& [node, server] : servers_) {
-    if (CapacityOf(node) <= 0) return std::nullopt;  // not everybody is known yet
-    sum += server.busy;
-    if (server.busy <= highest) continue;
-    highest = server.busy;
-    busiest = node;
-  }
-  const double mean = sum / static_cast<double>(std::max<size_t>(servers_.size(), 1));
-  const bool uneven =
-      servers_.size() > 1 && highest >= options_.least_busy && highest > mean * options_.act_above;
-  uneven_ = uneven ? uneven_ + 1 : 0;
-  if (uneven_ < options_.samples) return std::nullopt;
-  uneven_ = 0;
+  if (!Known()) return std::nullopt;
+  const Uses uses = UsesOf(places);
+  if (!IsUneven(uses)) return std::nullopt;
   Advice advice;
   advice.moves = PlanEvenLoad(places, Loads(), PartitionLoads(),
                               {.tolerance = options_.aim_at, .max_moves = partitions_.size()});
-  if (advice.moves.empty()) return std::nullopt;
+  std::vector<Place> after = places;
+  for (const PlannedMove& move : advice.moves) after[move.partition.value()].node = move.to;
+  const Uses then = UsesOf(after);
+  const bool relieves = then.highest <= uses.highest * options_.worth;
+  const bool employs = then.lowest >= uses.lowest * options_.worth_underused;
+  if (!relieves && !employs) return std::nullopt;
+  Distrust(advice.moves, uses);
   advice.request.kind = PlanKind::kEvenLoad;
-  advice.request.node = names[busiest];
-  advice.why = fmt::format("{} is busy {:.0f} % of the time, the mean is {:.0f} %", names[busiest],
-                           highest * 100, mean * 100);
+  advice.request.node = names[uses.busiest];
+  advice.why = fmt::format("{} is busy {:.0f} % of the time and has {:.1f} times the load of an even one",
+                           names[uses.busiest], BusyOf(uses.busiest) * 100,
+                           uses.highest / uses.even);
   return advice;
 }
 

@@ -60,6 +60,8 @@ void MasterConfig::Declare(base::ConfigFields& f) {
         "bytes a second of partitions that move to one server; 0 = as fast as it goes");
   f.Add("auto_balance", &auto_balance,
         "partitions leave servers that are slow, hot or short of memory without being told to");
+  f.Add("balance_interval_ms", &balance_interval, {.min = 100ms, .max = 1h},
+        "how often auto_balance looks at the servers; it acts on what lasts for several looks");
   f.Add("max_ps", &max_ps, {.min = 1, .max = 1024}, "most servers that scaling may make");
   f.Add("max_workers", &max_workers, {.min = 1, .max = 4096}, "most workers that scaling may make");
   f.Add("validation_window_records", &validation_window_records, {.min = 2},
@@ -166,6 +168,7 @@ base::Result<MasterOptions> MasterConfig::Options() const {
   options.plans.max_ps = max_ps;
   options.plans.max_workers = max_workers;
   options.auto_balance = auto_balance;
+  options.balance.sample_interval = balance_interval;
   options.heartbeat = heartbeat;
   options.node_timeout = node_timeout;
   options.hung_timeout = hung_timeout;

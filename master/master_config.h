@@ -42,6 +42,7 @@ struct MasterConfig {
   base::ByteSize ps_memory_limit = base::GiB(32);
   base::ByteSize migration_bandwidth;
   bool auto_balance = true;
+  std::chrono::milliseconds balance_interval{2'000};
   uint32_t max_ps = 64;
   uint32_t max_workers = 1024;
   uint64_t validation_window_records = 100'000;

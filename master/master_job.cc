@@ -158,33 +158,6 @@ void MasterNode::Tick() {
   if (options_.auto_balance) Balance();
 }
 
-void MasterNode::Balance() {
-  std::vector<std::string> names;
-  for (uint16_t n = 0; n < state_.view.nodes.size(); ++n) {
-    names.push_back(state_.view.nodes[n].name);
-    if (state_.view.nodes[n].incarnation.value() == 0) load_->Forget(n);
-  }
-  const bool busy = !state_.placed || plans_.busy() || !recoveries_.empty();
-  const auto advice = load_->Look(runtime_.clock.Now(), state_.view.places, names, busy);
-  if (!advice) return;
-  if (advice->moves.empty()) return AddServerForMemory(advice->why);
-  events_.Add("balancing", advice->request.node, advice->why);
-  plans_.AddDecided(advice->request, advice->moves);
-}
-
-void MasterNode::AddServerForMemory(const std::string& why) {
-  const auto more = static_cast<uint32_t>(state_.servers.size() + 1);
-  const auto added = AddPlan({PlanKind::kScale, more, 0, ""});
-  if (added) {
-    events_.Add("balancing", "", why + ", and nobody has room: one server more");
-    return;
-  }
-  const base::Instant now = runtime_.clock.Now();
-  if (memory_noted_ != base::Instant() && now - memory_noted_ < std::chrono::minutes(1)) return;
-  memory_noted_ = now;
-  events_.Add("memory_low", "", why + ", and nobody has room: " + added.error().message);
-}
-
 void MasterNode::SampleRates() {
   const base::Instant now = runtime_.clock.Now();
   const double elapsed = InSeconds(now - sampled_);
@@ -209,6 +182,7 @@ void MasterNode::SampleRates() {
                   fmt::format("{} images of partitions saved", node.ps.images_saved - noted));
     }
     node.noted_images = node.ps.images_saved;
+    NoteRefused(node);
   }
   sampled_ = now;
   sampled_records_ = records;

@@ -113,6 +113,8 @@ struct Node {
   // Nothing: of a process that is older than this master, not sampled yet.
   std::optional<uint64_t> sampled_units = 0;
   std::optional<uint64_t> noted_images = 0;  // that an event told of
+  uint64_t noted_refused = 0;  // pushes
+  std::optional<base::Instant> refusal_said;
 };
 
 struct LogState {
@@ -269,6 +271,7 @@ class MasterNode : public transport::PacketHandler {
   void SampleRates();
   void Balance();
   void AddServerForMemory(const std::string& why);
+  void NoteRefused(Node& node);
   void AdvancePhase();
   bool AllDone() const;
   bool AllDurable() const;

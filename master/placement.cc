@@ -103,6 +103,7 @@ std::vector<PlannedMove> PlanEvenLoad(const std::vector<Place>& places,
       if (use(s) < use(low)) low = s;
     }
     if (use(high) <= mean * options.tolerance) break;
+    if (owned[high].size() <= options.keep) break;
     // The one after which the fuller of the two is least full.
     size_t best = SIZE_MAX;
     double best_use = use(high);

@@ -39,6 +39,8 @@ struct LoadPlanOptions {
   // Servers whose utilisation (load / capacity) is within this factor of the mean are left alone.
   double tolerance = 1.15;
   size_t max_moves = 64;
+  // A server keeps as many: without work nobody would see that it is fast again.
+  size_t keep = 1;
 };
 
 // Moves that even out utilisation, each the one that lowers the highest most, from the fullest server to

@@ -286,7 +286,8 @@ bool PlanRunner::Begin(PlanRecord& plan) {
   if (!cluster_.save()) return false;
   cluster_.events.Add("plan_running", "",
                       fmt::format("plan {} ({}): {} partitions to move", plan.id,
-                                  PlanText(plan.request), preview->moves));
+                                  PlanText(plan.request),
+                                  decided ? decided_.size() : preview->moves));
   for (const std::string& name : plan.joining) {
     if (!cluster_.nodes.contains(name)) cluster_.launch(name);
   }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "base/config.h"
 #include "base/log.h"
@@ -10,6 +11,7 @@
 #include "ps/ps_config.h"
 #include "ps/ps_node.h"
 #include "transport/daemon.h"
+#include "transport/processor_time.h"
 
 int main(int argc, char** argv) {
   using namespace freshet;
@@ -35,8 +37,9 @@ int main(int argc, char** argv) {
   auto store = checkpoint::LmdbImageStore::Open({.directory = config.dir + "/images"});
   if (!store) return fail(store.error());
 
-  ps::PsNode node(config.Options(daemon.endpoint().bound_address(), getpid()), daemon.runtime(),
-                  daemon.endpoint(), **store,
+  auto options = config.Options(daemon.endpoint().bound_address(), getpid());
+  options.processor_times = {transport::ThreadProcessorTime, transport::MessageThreadTimes};
+  ps::PsNode node(std::move(options), daemon.runtime(), daemon.endpoint(), **store,
                   [&daemon](int code, const std::string&) { daemon.Exit(code); });
   daemon.endpoint().SetHandler(node);
   daemon.on_drain = [&] { node.Drain([&daemon] { daemon.Exit(0); }); };

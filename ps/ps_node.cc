@@ -73,7 +73,8 @@ PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& en
       rpc_(endpoint, runtime, kMaxCalls),
       process_(runtime.random.Next()),
       target_({runtime, endpoint, rpc_, sender_, master_, tables_, arena_, store, checkpointer_,
-               options_.migration_bytes_per_second}) {
+               options_.migration_bytes_per_second}),
+      work_(runtime.clock, runtime.timers, options_.processor_times) {
   checkpointer_.on_failure = [this](const std::string& why) {
     Exit(1, "cannot make images durable: " + why);
   };
@@ -95,6 +96,7 @@ void PsNode::Start() {
   }
   master_ = *peer;
   checkpointer_.Start();
+  work_.Start();
   Register();
 }
 
@@ -317,7 +319,7 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
   }
   heartbeat.stats.memory_bytes = arena_.used_bytes();
   heartbeat.stats.memory_limit_bytes = arena_.limit_bytes();
-  heartbeat.stats.busy_us = busy_us_;
+  heartbeat.stats.busy_us = work_.busy_us();
   heartbeat.stats.out_of_memory = data_.refused();
   heartbeat.stats.rows_pulled = data_.rows_pulled();
   heartbeat.stats.rows_pushed = data_.rows_pushed();
@@ -390,10 +392,10 @@ void PsNode::OnRequest(PeerId from, const protocol::Envelope& envelope, Packet& 
 }
 
 void PsNode::OnData(PeerId from, const protocol::Envelope& envelope, const Packet& packet) {
-  const base::Instant began = runtime_.clock.Now();
+  work_.Begin();
   const bool pull = envelope.type == MessageType::kPullRequest;
   pull ? OnPull(from, envelope.request, packet) : OnPush(from, envelope.request, packet);
-  busy_us_ += static_cast<uint64_t>((runtime_.clock.Now() - began).count());
+  work_.End();
 }
 
 void PsNode::OnPull(PeerId from, RequestId request, const Packet& packet) {

@@ -23,6 +23,7 @@
 #include "ps/move_target.h"
 #include "ps/row_arena.h"
 #include "ps/slot.h"
+#include "ps/work_meter.h"
 #include "transport/endpoint.h"
 #include "transport/rpc_client.h"
 
@@ -36,6 +37,7 @@ struct PsOptions {
   CheckpointerOptions checkpoint;
   uint64_t memory_limit_bytes = 64ull << 30;
   uint64_t migration_bytes_per_second = 0;  // 0 = as fast as it goes
+  ProcessorTimes processor_times;
 };
 
 class PsNode : public transport::PacketHandler {
@@ -107,7 +109,7 @@ class PsNode : public transport::PacketHandler {
   protocol::Sender sender_;
   protocol::View view_;
   MoveTarget target_;
-  uint64_t busy_us_ = 0;
+  WorkMeter work_;
   base::Duration heartbeat_interval_ = std::chrono::milliseconds(200);
   base::TimerId heartbeat_timer_;
   base::TimerId register_timer_;
