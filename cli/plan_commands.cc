@@ -154,9 +154,29 @@ int RunScale(int argc, const char* const* argv) {
 }
 
 int RunMigrate(int argc, const char* const* argv) {
-  return RunNodeCommand(
-      {"migrate", "A new server starts, takes everything of this one, and this one ends."}, argc,
-      argv);
+  PlanOptions options;
+  std::vector<std::string> nodes;
+  uint32_t cpu = 0;
+  base::ByteSize memory;
+  base::ConfigFields fields;
+  options.Declare(fields);
+  fields.Add("cpu", &cpu, {.min = 1},
+             "processors that the new server may run on; as the old one unless it is said");
+  fields.Add("memory", &memory, {.min = base::MiB(16), .max = base::GiB(64)},
+             "most memory of the new server for rows and indexes; as the old one unless it is said");
+  const auto end = base::LoadConfigOrReport(
+      fields, argc, argv,
+      {.program = "freshet migrate",
+       .description = "A new server starts, takes everything of this one, and this one ends.",
+       .positional_help = "NODE",
+       .min_positional = 1,
+       .max_positional = 1},
+      &nodes);
+  if (end) return *end;
+  Json request = {{"kind", "migrate"}, {"node", nodes.front()}};
+  if (cpu > 0) request["cpu"] = cpu;
+  if (memory.bytes > 0) request["memory_bytes"] = memory.bytes;
+  return Ask(options, std::move(request));
 }
 
 int RunDrain(int argc, const char* const* argv) {

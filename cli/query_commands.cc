@@ -21,17 +21,20 @@ std::string StatusText(const Json& status) {
       NumberAt(job, "records_total"), NumberAt(job, "records_per_sec"), MeasureText(At(job, "auc")),
       MeasureText(At(job, "logloss")));
   std::vector<std::vector<std::string>> rows = {
-      {"NAME", "ROLE", "STATE", "RESTARTS", "AGE", "PARTITIONS", "ROWS", "MEMORY"}};
+      {"NAME", "ROLE", "STATE", "RESTARTS", "AGE", "PARTITIONS", "ROWS", "MEMORY", "CPUS"}};
   for (const Json& node : At(status, "nodes")) {
     const bool holds_rows = At(node, "partitions").is_number() && TextAt(node, "role") == "ps";
     const auto count = [&node](const char* key) {
       return fmt::format("{:.0f}", NumberAt(node, key));
     };
     const double memory = NumberAt(node, "memory_bytes");
+    const double limit = NumberAt(node, "memory_limit_bytes");
+    const std::string of = limit > 0 ? " of " + BytesText(limit) : "";
     rows.push_back({TextAt(node, "name"), TextAt(node, "role"), TextAt(node, "state"),
                     count("restarts"), AgeText(NumberAt(node, "age_s")),
                     holds_rows ? count("partitions") : "-", holds_rows ? count("rows") : "-",
-                    memory > 0 ? BytesText(memory) : "-"});
+                    memory > 0 ? BytesText(memory) + of : "-",
+                    NumberAt(node, "cpus") > 0 ? count("cpus") : "-"});
   }
   out += TableText(rows);
   std::vector<std::vector<std::string>> plans = {{"PLAN", "WHAT", "STATE", "MOVED", "TEXT"}};

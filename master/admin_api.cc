@@ -63,6 +63,7 @@ ordered_json NodeJson(const MasterNode& master, const Node& node) {
   if (const auto index = view.FindNode(node.name)) {
     for (const auto& place : view.places) partitions += place.node == *index ? 1 : 0;
   }
+  const ServerResources* resources = master.state().ResourcesOf(node.name);
   return {{"name", node.name},
           {"role", ps ? "ps" : "worker"},
           {"state", node.state},
@@ -75,6 +76,7 @@ ordered_json NodeJson(const MasterNode& master, const Node& node) {
           {"rows", node.ps.rows},
           {"memory_bytes", ps ? node.ps.memory_bytes : node.worker.memory_bytes},
           {"memory_limit_bytes", node.ps.memory_limit_bytes},
+          {"cpus", resources == nullptr ? 0 : resources->processors},
           {"refused_pushes", node.ps.out_of_memory},
           {"rows_per_sec", node.rows_per_sec},
           {"records_per_sec", node.records_per_sec}};

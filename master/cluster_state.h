@@ -3,6 +3,7 @@
 // (rule G6). StateStore: where it is kept; the simulator has its own.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -32,6 +33,17 @@ struct KnownNode {
   }
 };
 
+// What a server was promised that differs from the configuration; 0 = as there.
+struct ServerResources {
+  std::string name;
+  uint32_t processors = 0;
+  uint64_t memory_bytes = 0;
+
+  static auto Fields(auto& self, auto&& f) {
+    return f(self.name, self.processors, self.memory_bytes);
+  }
+};
+
 struct ClusterState {
   static constexpr uint32_t kFormat = 4;
   uint32_t format = kFormat;
@@ -51,12 +63,19 @@ struct ClusterState {
   protocol::MigrationId last_migration;
   uint64_t last_plan = 0;
   std::vector<PlanRecord> plans;  // the last ones, oldest first
+  std::vector<ServerResources> resources;
+
+  const ServerResources* ResourcesOf(const std::string& name) const {
+    const auto found = std::find_if(resources.begin(), resources.end(),
+                                    [&](const ServerResources& r) { return r.name == name; });
+    return found == resources.end() ? nullptr : &*found;
+  }
 
   static auto Fields(auto& self, auto&& f) {
     return f(self.format, self.cluster, self.boot, self.last_incarnation, self.job, self.view,
              self.nodes, self.placed, self.completed, self.servers, self.workers,
              self.configured_ps, self.configured_workers, self.next_ps, self.last_migration,
-             self.last_plan, self.plans);
+             self.last_plan, self.plans, self.resources);
   }
 };
 

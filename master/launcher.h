@@ -16,6 +16,7 @@ struct NodeSpec {
   std::string name;  // "ps-0", "worker-1"; unique in the cluster
   NodeRole role = NodeRole::kPs;
   std::vector<std::string> extra_args = {};  // after the launcher's own
+  uint32_t processors = 0;                   // that it may run on; 0 = all
 };
 
 // Drain: asked to stop taking work, make durable and leave. Kill: ended at once.
@@ -43,6 +44,8 @@ class Launcher {
   virtual std::optional<int64_t> Adopt(const NodeSpec&) { return std::nullopt; }
   // Asks only: the exit is reported when it has happened. Unknown names are ignored.
   virtual void Stop(const std::string& name, StopMode mode) = 0;
+  // kInvalidArgument: no node can have so many.
+  virtual base::Result<> CanGive(uint32_t) const { return {}; }
   // False: nodes are started by others (by hand, systemd, pods) and Start always fails.
   virtual bool manages_processes() const = 0;
 };

@@ -67,6 +67,15 @@ double LoadWatch::CapacityOf(uint16_t node) const {
   return it->second.trusted > 0 ? std::min(measured, it->second.trusted) : measured;
 }
 
+uint64_t LoadWatch::RoomOf(uint16_t node) const {
+  const auto it = servers_.find(node);
+  if (it == servers_.end() || it->second.stats.memory_limit_bytes == 0) return UINT64_MAX;
+  const protocol::PsStats& stats = it->second.stats;
+  const auto fill =
+      static_cast<uint64_t>(static_cast<double>(stats.memory_limit_bytes) * options_.memory_fill);
+  return fill > stats.memory_bytes ? fill - stats.memory_bytes : 0;
+}
+
 void LoadWatch::Sample(double seconds, const std::vector<Place>& places, bool busy) {
   std::map<uint16_t, uint64_t> rows;
   for (size_t p = 0; p < partitions_.size(); ++p) {
@@ -145,13 +154,10 @@ std::vector<ServerLoad> LoadWatch::Loads() const {
   const double usual = UsualCapacity();
   std::vector<ServerLoad> loads;
   for (const auto& [node, server] : servers_) {
-    const auto fill = static_cast<uint64_t>(static_cast<double>(server.stats.memory_limit_bytes) *
-                                            options_.memory_fill);
-    const uint64_t used = server.stats.memory_bytes;
     double capacity = CapacityOf(node);
     const bool alike = capacity < usual * options_.alike && capacity > usual / options_.alike;
     if (capacity <= 0 || alike) capacity = usual;
-    loads.push_back({node, capacity, fill > used ? fill - used : 0});
+    loads.push_back({node, capacity, RoomOf(node)});
   }
   return loads;
 }
@@ -173,8 +179,10 @@ bool LoadWatch::NeedsMemory(const Server& server) const {
   return used >= limit * options_.memory_ahead_from && soon >= limit;
 }
 
+// Whoever can be relieved is; only if nobody can, one more server is asked for.
 std::optional<LoadWatch::Advice> LoadWatch::LookAtMemory(
     const std::vector<Place>& places, const std::vector<std::string>& names) const {
+  std::optional<Advice> stuck;
   for (const auto& [node, server] : servers_) {
     if (!NeedsMemory(server)) continue;
     const auto limit = static_cast<double>(server.stats.memory_limit_bytes);
@@ -191,10 +199,11 @@ std::optional<LoadWatch::Advice> LoadWatch::LookAtMemory(
     uint64_t freed = 0;
     for (const PlannedMove& move : advice.moves) freed += partitions_[move.partition.value()].bytes;
     // Some room elsewhere is little help to somebody who is nearly full.
-    if (freed < free_bytes / 2) advice.moves.clear();
-    return advice;
+    advice.needs_server = freed < free_bytes / 2;
+    if (!advice.needs_server) return advice;
+    if (!stuck || stuck->moves.empty()) stuck = std::move(advice);
   }
-  return std::nullopt;
+  return stuck;
 }
 
 bool LoadWatch::Known() const {

@@ -66,8 +66,9 @@ class LoadWatch {
 
   struct Advice {
     PlanRequest request;
-    std::vector<PlannedMove> moves;  // empty: a server more is needed
+    std::vector<PlannedMove> moves;
     std::string why;
+    bool needs_server = false;  // the moves, if any, are all that can be done without one more
   };
   // To be asked often; answers at most once per need. `busy`: plans are under way, so what is seen now
   // says nothing.
@@ -76,6 +77,11 @@ class LoadWatch {
 
   // Rows of pulls and pushes a second that it is trusted to serve; 0 = not known yet.
   double CapacityOf(uint16_t node) const;
+  // Bytes of memory that partitions may still bring to it; no bound while it has not said.
+  uint64_t RoomOf(uint16_t node) const;
+  uint64_t BytesOf(protocol::PartitionId partition) const {
+    return partitions_[partition.value()].bytes;
+  }
   // Part of the time, in the last samples.
   double BusyOf(uint16_t node) const;
 

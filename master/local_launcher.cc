@@ -2,12 +2,15 @@
 #include "master/local_launcher.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
+
+#include "base/processors.h"
 
 namespace freshet::master {
 namespace {
@@ -85,11 +88,36 @@ base::Result<int64_t> LocalLauncher::Start(const NodeSpec& spec) {
                               .stdout_file = log_file,
                               .stderr_file = log_file,
                               .on_parent_death = options_.on_master_death};
+  const std::vector<int> processors = LeastTaken(spec.processors);
+  if (!processors.empty()) {
+    spawn.args.insert(spawn.args.end(), {"--processors", fmt::format("{}", fmt::join(processors, ","))});
+  }
   spawn.args.insert(spawn.args.end(), spec.extra_args.begin(), spec.extra_args.end());
   const base::Result<base::ProcessId> pid = base::SpawnProcess(spawn);
   if (!pid) return tl::unexpected(pid.error());
-  running_[spec.name] = {*pid, std::nullopt};
+  running_[spec.name] = {*pid, std::nullopt, processors};
   return *pid;
+}
+
+base::Result<> LocalLauncher::CanGive(uint32_t processors) const {
+  const size_t most = base::AllowedProcessors().size();
+  if (processors <= most) return {};
+  return base::Fail(ErrorCode::kInvalidArgument,
+                    fmt::format("this machine has {} processors for the cluster, not {}", most, processors));
+}
+
+// Those that the fewest others asked for.
+std::vector<int> LocalLauncher::LeastTaken(uint32_t count) const {
+  std::map<int, size_t> taken;
+  for (const auto& [name, process] : running_) {
+    for (const int cpu : process.processors) ++taken[cpu];
+  }
+  std::vector<int> allowed = base::AllowedProcessors();
+  std::stable_sort(allowed.begin(), allowed.end(),
+                   [&](int a, int b) { return taken[a] < taken[b]; });
+  allowed.resize(std::min<size_t>(count, allowed.size()));
+  std::sort(allowed.begin(), allowed.end());
+  return allowed;
 }
 
 std::optional<int64_t> LocalLauncher::Adopt(const NodeSpec& spec) {
@@ -106,7 +134,8 @@ std::optional<int64_t> LocalLauncher::Adopt(const NodeSpec& spec) {
     static_cast<void>(process->Signal(SIGKILL));
   }
   if (on_watch) on_watch(process->fd());
-  running_[spec.name] = {pid, std::move(process)};
+  const auto processors = base::ParseProcessors(ValueOf(words, "--processors"));
+  running_[spec.name] = {pid, std::move(process), processors.value_or(std::vector<int>())};
   return pid;
 }
 

@@ -40,6 +40,7 @@ class LocalLauncher final : public Launcher {
   std::optional<int64_t> Adopt(const NodeSpec& spec) override;
   void Stop(const std::string& name, StopMode mode) override;
   bool manages_processes() const override { return true; }
+  base::Result<> CanGive(uint32_t processors) const override;
 
   // Processes that ended since the last call, in the order of their names.
   std::vector<NodeExit> ReapExited();
@@ -49,10 +50,12 @@ class LocalLauncher final : public Launcher {
   struct Process {
     base::ProcessId pid = 0;
     std::optional<base::WatchedProcess> adopted;  // nothing: our child
+    std::vector<int> processors;                  // that it alone asked for; empty: all
   };
   std::string NodeDirectory(const std::string& name) const;
   static std::optional<NodeExit> Ended(const std::string& name, const Process& process);
   base::Result<std::string> Program(NodeRole role) const;
+  std::vector<int> LeastTaken(uint32_t count) const;
 
   LocalLauncherOptions options_;
   std::map<std::string, Process> running_;

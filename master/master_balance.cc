@@ -23,26 +23,30 @@ void MasterNode::Balance() {
     names.push_back(state_.view.nodes[n].name);
     if (state_.view.nodes[n].incarnation.value() == 0) load_->Forget(n);
   }
-  const bool busy = !state_.placed || plans_.busy() || !recoveries_.empty();
+  // Who still loads has less in memory than it will.
+  const bool busy = !state_.placed || plans_.busy() || !recoveries_.empty() ||
+                    !progress_->AllReported();
   const auto advice = load_->Look(runtime_.clock.Now(), state_.view.places, names, busy);
   if (!advice) return;
-  if (advice->moves.empty()) return AddServerForMemory(advice->why);
+  if (advice->needs_server && AddServerForMemory(advice->why)) return;
+  if (advice->moves.empty()) return;
   events_.Add("balancing", advice->request.node, advice->why);
   plans_.AddDecided(advice->request, advice->moves);
 }
 
-void MasterNode::AddServerForMemory(const std::string& why) {
+bool MasterNode::AddServerForMemory(const std::string& why) {
   const auto more = static_cast<uint32_t>(state_.servers.size() + 1);
   const auto added = AddPlan({PlanKind::kScale, more, 0, ""});
   if (added) {
     events_.Add("balancing", "", why + ", and nobody has room: one server more");
-    return;
+    return true;
   }
   const base::Instant now = runtime_.clock.Now();
-  if (memory_noted_ != base::Instant() && now - memory_noted_ < kSayAgain) return;
+  if (memory_noted_ && now - *memory_noted_ < kSayAgain) return false;
   memory_noted_ = now;
   events_.Add("memory_low", "", why + ", and nobody has room: " + added.error().message);
   FRESHET_LOG_WARN("{}, and nobody has room: {}", why, added.error().message);
+  return false;
 }
 
 // Whoever pushes waits and tries again; nothing is lost, and nothing new is learnt.

@@ -230,8 +230,20 @@ void MasterNode::StartNodes() {
 
 NodeSpec MasterNode::SpecOf(const std::string& name) const {
   const bool ps = name.starts_with("ps-");
-  return {name, ps ? NodeRole::kPs : NodeRole::kWorker,
-          ps ? options_.ps_args : options_.worker_args};
+  NodeSpec spec{name, ps ? NodeRole::kPs : NodeRole::kWorker,
+                ps ? options_.ps_args : options_.worker_args};
+  const ServerResources* resources = state_.ResourcesOf(name);
+  if (resources == nullptr) return spec;
+  spec.processors = resources->processors;
+  const auto limit = std::find(spec.extra_args.begin(), spec.extra_args.end(), "--memory-limit");
+  if (resources->memory_bytes == 0) return spec;
+  const std::string bytes = std::to_string(resources->memory_bytes);
+  if (limit == spec.extra_args.end()) {
+    spec.extra_args.insert(spec.extra_args.end(), {"--memory-limit", bytes});
+  } else {
+    *std::next(limit) = bytes;
+  }
+  return spec;
 }
 
 // Children do not end with a long-running cluster's master; its successor finds them again.

@@ -67,7 +67,8 @@ MasterNode::MasterNode(MasterOptions options, base::Runtime runtime, transport::
                 KeepCounts(node);
                 recoveries_.Forget(node.name);
               },
-              [this]() -> ProgressBook& { return *progress_; }},
+              [this]() -> ProgressBook& { return *progress_; },
+              [this]() -> const LoadWatch& { return *load_; }},
              options_.plans),
       training_(options_.validation_window_records),
       evaluation_(options_.validation_window_records) {}

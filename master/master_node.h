@@ -160,6 +160,7 @@ class MasterNode : public transport::PacketHandler {
   Phase phase() const { return phase_; }
   const std::string& error() const { return error_; }
   base::ErrorCode error_code() const { return error_code_; }
+  const ClusterState& state() const { return state_; }
   const protocol::View& view() const { return state_.view; }
   const std::map<std::string, Node>& nodes() const { return nodes_; }
   const std::map<protocol::LogId, LogState>& logs() const { return logs_; }
@@ -270,7 +271,7 @@ class MasterNode : public transport::PacketHandler {
   void NoteServing(const Node& node);
   void SampleRates();
   void Balance();
-  void AddServerForMemory(const std::string& why);
+  bool AddServerForMemory(const std::string& why);
   void NoteRefused(Node& node);
   void AdvancePhase();
   bool AllDone() const;
@@ -313,7 +314,7 @@ class MasterNode : public transport::PacketHandler {
   BackupRun backup_;
   PlanRunner plans_;
   std::unique_ptr<LoadWatch> load_;
-  base::Instant memory_noted_;
+  std::optional<base::Instant> memory_noted_;
   uint64_t records_done_ = 0;
   ValidationBook training_;
   ValidationBook evaluation_;

@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include "base/config.h"
+
 namespace freshet::master {
 
 std::string PlanKindName(PlanKind kind) {
@@ -34,6 +36,10 @@ std::string PlanText(const PlanRequest& request) {
   if (!request.node.empty()) text += " " + request.node;
   if (request.ps > 0) text += fmt::format(" --ps {}", request.ps);
   if (request.workers > 0) text += fmt::format(" --workers {}", request.workers);
+  if (request.processors > 0) text += fmt::format(" --cpu {}", request.processors);
+  if (request.memory_bytes > 0) {
+    text += " --memory " + base::FormatByteSize({request.memory_bytes});
+  }
   return text;
 }
 

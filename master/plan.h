@@ -36,8 +36,11 @@ struct PlanRequest {
   uint32_t ps = 0;
   uint32_t workers = 0;
   std::string node;  // of kMigrate, kDrain, kJoin, kRelieve
+  // Of kMigrate, for the new server; 0 = as the old one.
+  uint32_t processors = 0;
+  uint64_t memory_bytes = 0;
   static auto Fields(auto& self, auto&& f) {
-    return f(self.kind, self.ps, self.workers, self.node);
+    return f(self.kind, self.ps, self.workers, self.node, self.processors, self.memory_bytes);
   }
   bool operator==(const PlanRequest&) const = default;
 };

@@ -15,6 +15,8 @@ using nlohmann::ordered_json;
 namespace {
 
 constexpr uint64_t kMost = 1'000'000;
+constexpr uint64_t kLeastMemory = uint64_t{16} << 20;
+constexpr uint64_t kMostMemory = uint64_t{64} << 30;
 
 // Absent: 0. What is there must be a number that makes sense.
 Result<uint32_t> CountAt(const ordered_json& body, const char* key) {
@@ -53,6 +55,17 @@ Result<PlanRequest> ParseRequest(const ordered_json& body) {
   request.workers = *workers;
   if (body.contains("node") && body["node"].is_string()) {
     request.node = body["node"].get<std::string>();
+  }
+  const auto processors = CountAt(body, "cpu");
+  if (!processors) return Fail(processors.error().code, processors.error().message);
+  request.processors = *processors;
+  if (body.contains("memory_bytes")) {
+    const ordered_json& memory = body["memory_bytes"];
+    if (!memory.is_number_unsigned() || memory.get<uint64_t>() < kLeastMemory ||
+        memory.get<uint64_t>() > kMostMemory) {
+      return bad("memory: a server needs 16MiB at least and can use 64GiB at most");
+    }
+    request.memory_bytes = memory.get<uint64_t>();
   }
   const bool about_node = request.kind == PlanKind::kMigrate || request.kind == PlanKind::kDrain;
   if (about_node && request.node.empty()) return bad(kind + " needs the name of a node");

@@ -11,7 +11,8 @@ namespace freshet::master {
 
 nlohmann::ordered_json PlansJson(const MasterNode& node);
 
-// {"kind": "scale", "ps": 4, "workers": 2, "node": "ps-0", "dry_run": true}: begins the plan, or only
+// {"kind": "scale", "ps": 4, "workers": 2, "node": "ps-0", "cpu": 2, "memory_bytes": 1073741824,
+// "dry_run": true}: begins the plan, or only
 // says what it would do.
 void HandlePlanRequest(MasterNode& node, const AdminRequest& request, const AdminReply& reply);
 // {"id": 3}

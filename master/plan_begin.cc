@@ -165,6 +165,14 @@ Result<> PlanRunner::CheckMigrate(const PlanRequest& request, Preview* preview) 
                 fmt::format("a migration needs one server more for a while, and max_ps is {}",
                             limits_.max_ps));
   }
+  if (auto can = cluster_.launcher.CanGive(request.processors); !can) return can;
+  const auto old = cluster_.nodes.find(request.node);
+  if (request.memory_bytes > 0 && old != cluster_.nodes.end() &&
+      old->second.ps.memory_bytes > request.memory_bytes) {
+    return Fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} uses {} MiB of memory, which is more than --memory", request.node,
+                            old->second.ps.memory_bytes >> 20));
+  }
   preview->joining = NewServers(1);
   preview->leaving.push_back(request.node);
   return {};
@@ -215,6 +223,8 @@ void PlanRunner::CountMoves(const PlanRequest& request, Preview* preview) const 
     preview->moves = static_cast<size_t>(
         std::count_if(view.places.begin(), view.places.end(),
                       [&](const Place& place) { return from && place.node == *from; }));
+  } else if (request.kind == PlanKind::kEvenLoad || request.kind == PlanKind::kRelieve) {
+    preview->moves = decided_.size();
   } else if (MovesPartitions(request)) {
     preview->moves = PlanEqualShares(view.places, servers).size();
   }
@@ -255,6 +265,17 @@ uint64_t PlanRunner::AddDecided(const PlanRequest& request, std::vector<PlannedM
   return *id;
 }
 
+// What was not asked for is as the old server has it.
+void PlanRunner::PromiseResources(const PlanRecord& plan) {
+  ServerResources resources;
+  if (const auto* old = cluster_.state.ResourcesOf(plan.request.node)) resources = *old;
+  resources.name = plan.joining.front();
+  if (plan.request.processors > 0) resources.processors = plan.request.processors;
+  if (plan.request.memory_bytes > 0) resources.memory_bytes = plan.request.memory_bytes;
+  if (resources.processors == 0 && resources.memory_bytes == 0) return;
+  cluster_.state.resources.push_back(std::move(resources));
+}
+
 bool PlanRunner::Begin(PlanRecord& plan) {
   const auto preview = Check(plan.request);
   if (!preview) {
@@ -282,12 +303,12 @@ bool PlanRunner::Begin(PlanRecord& plan) {
       state.workers.push_back(name);
     }
   }
+  if (plan.request.kind == PlanKind::kMigrate) PromiseResources(plan);
   std::erase_if(state.workers, [&](const std::string& name) { return Has(plan.leaving, name); });
   if (!cluster_.save()) return false;
   cluster_.events.Add("plan_running", "",
                       fmt::format("plan {} ({}): {} partitions to move", plan.id,
-                                  PlanText(plan.request),
-                                  decided ? decided_.size() : preview->moves));
+                                  PlanText(plan.request), preview->moves));
   for (const std::string& name : plan.joining) {
     if (!cluster_.nodes.contains(name)) cluster_.launch(name);
   }

@@ -97,6 +97,8 @@ void PlanRunner::OnNodeGone(const std::string& name) {
     cluster_.nodes.erase(node);
   }
   std::erase_if(cluster_.state.nodes, [&](const KnownNode& node) { return node.name == name; });
+  std::erase_if(cluster_.state.resources,
+                [&](const ServerResources& resources) { return resources.name == name; });
   if (const auto index = cluster_.state.view.FindNode(name)) {
     cluster_.state.view.nodes[*index] = {name, {}, {}};
     cluster_.state.view.number = cluster_.state.view.number.Next();

@@ -180,8 +180,12 @@ std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
   }
   if (!MovesPartitions(plan.request)) return {};
   const bool replaces = plan.request.kind == PlanKind::kMigrate;
-  if (!replaces) return PlanEqualShares(places, Indices(PresentServers()));
   std::vector<PlannedMove> moves;
+  if (!replaces) {
+    moves = PlanEqualShares(places, Indices(PresentServers()));
+    SkipWithoutRoom(&moves);
+    return moves;
+  }
   const auto from = cluster_.state.view.FindNode(plan.request.node);
   const auto to = Indices(plan.joining);
   if (!from || to.empty()) return moves;
@@ -190,6 +194,25 @@ std::vector<PlannedMove> PlanRunner::MovesOf(const PlanRecord& plan) const {
     moves.push_back({PartitionId(static_cast<uint16_t>(p)), *from, to.front()});
   }
   return moves;
+}
+
+// A server gets no more than it has memory for, except of those who leave.
+void PlanRunner::SkipWithoutRoom(std::vector<PlannedMove>* moves) const {
+  const LoadWatch& load = cluster_.load();
+  const std::vector<uint16_t> stay = Indices(cluster_.state.servers);
+  const auto& places = cluster_.state.view.places;
+  std::map<uint16_t, uint64_t> arriving;
+  for (size_t p = 0; p < places.size(); ++p) {
+    if (places[p].migration.value() == 0) continue;
+    arriving[places[p].target] += load.BytesOf(PartitionId(static_cast<uint16_t>(p)));
+  }
+  std::erase_if(*moves, [&](const PlannedMove& move) {
+    if (std::find(stay.begin(), stay.end(), move.from) == stay.end()) return false;
+    const uint64_t then = arriving[move.to] + load.BytesOf(move.partition);
+    if (then > load.RoomOf(move.to)) return true;
+    arriving[move.to] = then;
+    return false;
+  });
 }
 
 void PlanRunner::StartMoves(const std::vector<PlannedMove>& moves) {

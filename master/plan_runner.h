@@ -16,6 +16,7 @@
 #include "master/cluster_state.h"
 #include "master/event_log.h"
 #include "master/launcher.h"
+#include "master/load_watch.h"
 #include "master/placement.h"
 #include "master/plan.h"
 #include "master/progress_book.h"
@@ -54,6 +55,7 @@ class PlanRunner {
     std::function<void(const Node& node)> forget;
     // The rule G6 part of a commit: what was reported of the partition counts no more.
     std::function<ProgressBook&()> progress;
+    std::function<const LoadWatch&()> load;
   };
 
   PlanRunner(Cluster cluster, PlanLimits limits) : cluster_(std::move(cluster)), limits_(limits) {}
@@ -106,6 +108,7 @@ class PlanRunner {
   PlanRecord* Find(uint64_t id);
   bool IsServer(const std::string& name) const;
   bool Begin(PlanRecord& plan);
+  void PromiseResources(const PlanRecord& plan);
   bool Joined(PlanRecord& plan);
   base::Result<> CheckScale(const PlanRequest& request, Preview* preview) const;
   base::Result<> CheckMigrate(const PlanRequest& request, Preview* preview) const;
@@ -119,6 +122,7 @@ class PlanRunner {
   bool Owns(uint16_t node) const;
   std::vector<std::string> PresentServers() const;
   std::vector<PlannedMove> MovesOf(const PlanRecord& plan) const;
+  void SkipWithoutRoom(std::vector<PlannedMove>* moves) const;
   std::vector<uint16_t> Indices(const std::vector<std::string>& names) const;
   bool Usable(uint16_t node) const;
   void StartMoves(const std::vector<PlannedMove>& moves);

@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "base/processors.h"
 #include "checkpoint/lmdb_image_store.h"
 #include "ps/ps_config.h"
 #include "ps/ps_node.h"
@@ -25,11 +26,17 @@ int main(int argc, char** argv) {
     return *code;
   }
   config.log.node = config.name;
-  transport::Daemon daemon;
   const auto fail = [](const base::Error& error) {
     std::fprintf(stderr, "freshet-ps: %s\n", error.message.c_str());
     return base::ExitCodeFor(error.code);
   };
+  // Before there are other threads.
+  if (!config.processors.empty()) {
+    const auto processors = base::ParseProcessors(config.processors);
+    if (!processors) return fail(processors.error());
+    if (auto ok = base::LimitToProcessors(*processors); !ok) return fail(ok.error());
+  }
+  transport::Daemon daemon;
   if (auto ok = base::InitLog(config.log); !ok) return fail(ok.error());
   if (auto ok = daemon.endpoint().Bind(config.listen); !ok) return fail(ok.error());
   if (auto ok = config.CheckAddress(daemon.endpoint().bound_address()); !ok)

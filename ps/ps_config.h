@@ -17,6 +17,7 @@ struct PsConfig {
   std::string dir;
   std::string listen = "tcp://127.0.0.1:0";
   std::string advertise;
+  std::string processors;
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize memory_limit = base::GiB(32);
   base::ByteSize migration_bandwidth{0};
@@ -31,6 +32,8 @@ struct PsConfig {
     fields.Add("advertise", &advertise, "address that others use, if not the one listened on");
     fields.Add("checkpoint_interval_ms", &checkpoint_interval, {.min = 10ms, .max = 1h},
                "time between two images of a partition that changed");
+    fields.Add("processors", &processors,
+               "numbers of the processors it may run on, e.g. 0,2; empty = all");
     fields.Add("memory_limit", &memory_limit, {.min = base::MiB(16), .max = base::GiB(64)},
                "most memory for rows and indexes");
     fields.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},

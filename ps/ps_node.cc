@@ -244,7 +244,10 @@ void PsNode::OnLoaded(PartitionId partition, Tenure tenure,
   }
   slot.partition = std::make_unique<Partition>(partition, tables_, arena_);
   if (images) {
-    if (auto ok = slot.partition->Restore(*images); !ok) {
+    arena_.LiftLimit();
+    const auto ok = slot.partition->Restore(*images);
+    arena_.RestoreLimit();
+    if (!ok) {
       Exit(1, "cannot restore partition " + std::to_string(partition.value()) + ": " +
                   ok.error().message);
       return;

@@ -57,7 +57,7 @@ RowArena::~RowArena() {
 
 std::byte* RowArena::Allocate(size_t bytes) {
   const int wanted = ClassOf(bytes);
-  if (bytes > options_.limit_bytes - used_bytes_) return nullptr;
+  if (used_bytes_ + bytes > (lifted_ ? range_bytes_ : options_.limit_bytes)) return nullptr;
   int best = -1;
   for (int c = wanted; c < kClasses; ++c) {
     const auto& blocks = free_[static_cast<size_t>(c)];
@@ -94,7 +94,8 @@ void RowArena::Free(std::byte* block, size_t bytes) {
 
 size_t RowArena::TouchAhead(size_t step_bytes) {
   if (base_ == nullptr) return 0;
-  const uint64_t ahead = std::min(options_.touch_ahead_bytes, options_.limit_bytes - used_bytes_);
+  const uint64_t left = options_.limit_bytes - std::min(options_.limit_bytes, used_bytes_);
+  const uint64_t ahead = std::min(options_.touch_ahead_bytes, left);
   const uint64_t target =
       std::min(range_bytes_, high_water_ + ahead) / kHugePageBytes * kHugePageBytes;
   if (touched_ >= target) return 0;

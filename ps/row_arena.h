@@ -37,6 +37,11 @@ class RowArena {
   std::byte* Allocate(size_t bytes);
   void Free(std::byte* block, size_t bytes);
 
+  // While it is on, the limit is that of the range, about twice as much: what was within the limit once
+  // can be read back, however its indexes grow meanwhile.
+  void LiftLimit() { lifted_ = true; }
+  void RestoreLimit() { lifted_ = false; }
+
   // First touch of fresh memory is slow; a PS with a moment to spare calls this. Returns the bytes
   // prepared, at most `step_bytes`; 0 = enough is ready.
   size_t TouchAhead(size_t step_bytes);
@@ -54,6 +59,7 @@ class RowArena {
   std::byte* base_ = nullptr;
   uint64_t range_bytes_ = 0;
   uint64_t used_bytes_ = 0;
+  bool lifted_ = false;
   uint64_t high_water_ = 0;  // no block ever reached beyond
   uint64_t touched_ = 0;     // everything below is backed by memory
   // Offsets of free blocks by size class; the lowest is taken first, so that use stays dense.

@@ -7,15 +7,16 @@ Usage: full_servers.py BIN [--limit-mib 512] [--small-mib 256] [--max-ps 4] [--r
 
 A log that grows by records of users nobody has seen. Besides the cluster's one server a smaller one is
 started by hand; it is the first to run short. The run has three acts: servers are relieved or added up to
-max_ps; then all are full; then max_ps is raised. Exits with 1 unless until the second act no push was
-refused for memory, in all acts no server had more than its limit, nobody was restarted or killed, events
-say what was done and when it was no longer possible, and in the end every record is learnt and the audit is
-exact.
+max_ps; then all are full; then max_ps is raised. In the second act the fullest server is killed by
+SIGKILL and must come back. Exits with 1 unless until the second act no push was refused for memory, in all
+acts no server had more than its limit, nobody else ended, events say what was done and when it was no
+longer possible, and in the end every record is learnt and the audit is exact.
 """
 
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -66,8 +67,13 @@ class GrowingLog:
 
 
 def resident_mib(pid):
-    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
+    """Without pages of files, which the kernel takes back when it needs them."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+    except OSError:
+        return 0  # it has ended
+    return int(lines.get("RssAnon", "0").split()[0]) / 1024
 
 
 class Watch:
@@ -76,11 +82,12 @@ class Watch:
     def __init__(self, cluster, trace):
         self.cluster = cluster
         self.trace = trace
-        self.began = time.monotonic()
+        self.began = self.said = time.monotonic()
         self.fill = {}
         self.resident = {}
         self.refused = 0
         self.restarts = 0
+        self.killed = 0  # by us
 
     def look(self):
         status = self.cluster.status()
@@ -94,7 +101,8 @@ class Watch:
             self.fill[name] = max(self.fill.get(name, 0), node["memory_bytes"] / node["memory_limit_bytes"])
             self.resident[name] = max(self.resident.get(name, 0), resident_mib(node["pid"]))
         self.refused = sum(n.get("refused_pushes", 0) for n in status["nodes"])
-        if self.trace:
+        if self.trace and time.monotonic() - self.said >= 3:
+            self.said = time.monotonic()
             fills = {n: f"{v['memory_bytes'] / MIB:.0f}" for n, v in self.cluster.servers(status).items()}
             print(f"  {time.monotonic() - self.began:6.1f} s  done {status['job']['records_done']:>9}  lag "
                   f"{status['job']['lag_records']:>8}  refused {self.refused}  MiB {fills}", flush=True)
@@ -113,12 +121,15 @@ class Watch:
 
 def start(options, directory, log):
     cluster = clusters.Cluster(options.bin, directory, settings(options, log, options.max_ps))
+    return cluster, start_small(options, cluster, directory)
+
+
+def start_small(options, cluster, directory):
     address = open(os.path.join(cluster.dir, "master", "address"), encoding="ascii").read()
-    small = subprocess.Popen(
+    return subprocess.Popen(
         [os.path.join(options.bin, "freshet-ps"), "--name", SMALL, "--master", address, "--dir",
          os.path.join(directory, SMALL), "--memory-limit", f"{options.small_mib}MiB"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return cluster, small
 
 
 def settings(options, log, max_ps):
@@ -146,6 +157,13 @@ def fill_up(options, cluster, watch, problems):
 def stay_full(options, cluster, watch, problems):
     before = watch.look()["job"]["records_done"]
     watch.until(lambda status: False, options.full_seconds)
+    victim = max(cluster.servers().values(), key=lambda n: n["memory_bytes"] / n["memory_limit_bytes"])
+    if victim["name"] != SMALL:  # nobody would start it again
+        os.kill(victim["pid"], signal.SIGKILL)
+        watch.killed += 1
+        if not watch.until(lambda s: cluster.servers(s)[victim["name"]]["restarts"] == 1 and
+                           s["job"]["records_done"] >= before, 30):
+            problems.append("a full server that is killed does not come back")
     status = watch.look()
     print(f"full for {options.full_seconds} s: {status['job']['records_done'] - before} records were learnt, "
           f"{status['job']['lag_records']} wait")
@@ -156,17 +174,19 @@ def stay_full(options, cluster, watch, problems):
 
 
 def make_room(options, cluster, log, watch, problems):
-    cluster.run("down")
+    cluster.run("down")  # the small server leaves as well
     file = os.path.join(os.path.dirname(cluster.dir), "more.yaml")
     with open(file, "w", encoding="utf-8") as out:
         for key, value in settings(options, log, options.max_ps + 3).items():
             out.write(f"{key}: {value}\n")
     cluster.run("up", "-f", file)
+    small = start_small(options, cluster, os.path.dirname(cluster.dir))
     if not watch.until(lambda status: status["job"]["lag_records"] == 0 and
                        status["job"]["records_done"] == log.written, 180):
         problems.append("the records that waited were not learnt")
     print(f"with max_ps {options.max_ps + 3}: {len(cluster.servers())} servers, "
           f"{watch.look()['job']['records_done']} of {log.written} records learnt")
+    return small
 
 
 def report(options, cluster, watch, problems):
@@ -183,10 +203,9 @@ def report(options, cluster, watch, problems):
     print("audit:", audit)
     if not exact:
         problems.append("the audit is not exact")
-    if watch.restarts or cluster.events("node_exited", "node_killed"):
-        exits = [e for e in cluster.events("node_exited", "node_killed") if "exit 0" not in e["text"]]
-        if watch.restarts or exits:
-            problems.append(f"somebody ended: {exits}")
+    exits = [e for e in cluster.events("node_exited", "node_killed") if "exit 0" not in e["text"]]
+    if len(exits) != watch.killed or watch.restarts > watch.killed:
+        problems.append(f"somebody ended: {exits}")
 
 
 def main():
@@ -208,7 +227,7 @@ def main():
         fill_up(options, cluster, watch, problems)
         log.goes_on.clear()
         stay_full(options, cluster, watch, problems)
-        make_room(options, cluster, log, watch, problems)
+        small = make_room(options, cluster, log, watch, problems)
         report(options, cluster, watch, problems)
     finally:
         log.close()

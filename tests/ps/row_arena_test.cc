@@ -91,5 +91,19 @@ TEST(RowArena, TouchingKeepsWhatIsThere) {
   for (size_t i = 0; i < kMiB; i += 999) ASSERT_EQ(block[i], std::byte{0x5A});
 }
 
+TEST(RowArena, WhatIsReadBackMayExceedTheLimit) {
+  RowArena arena({.limit_bytes = 16 * kMiB});
+  ASSERT_NE(arena.Allocate(16 * kMiB), nullptr);
+  EXPECT_EQ(arena.Allocate(kMiB), nullptr);
+  arena.LiftLimit();
+  std::byte* more = arena.Allocate(kMiB);
+  ASSERT_NE(more, nullptr);
+  arena.RestoreLimit();
+  EXPECT_EQ(arena.Allocate(kMiB), nullptr);
+  EXPECT_EQ(arena.used_bytes(), 17 * kMiB);
+  arena.Free(more, kMiB);
+  EXPECT_EQ(arena.Allocate(kMiB), nullptr);
+}
+
 }  // namespace
 }  // namespace freshet::ps
