@@ -162,8 +162,9 @@ int RunMigrate(int argc, const char* const* argv) {
   options.Declare(fields);
   fields.Add("cpu", &cpu, {.min = 1},
              "processors that the new server may run on; as the old one unless it is said");
-  fields.Add("memory", &memory, {.min = base::MiB(16), .max = base::GiB(64)},
-             "most memory of the new server for rows and indexes; as the old one unless it is said");
+  fields.Add(
+      "memory", &memory, {.min = base::MiB(16), .max = base::GiB(64)},
+      "most memory of the new server for rows and indexes; as the old one unless it is said");
   const auto end = base::LoadConfigOrReport(
       fields, argc, argv,
       {.program = "freshet migrate",

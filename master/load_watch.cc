@@ -23,12 +23,6 @@ constexpr uint64_t kLeastRows = 1000;
 // Beyond this, what a server was once found to do binds no more.
 constexpr double kTrustedAgain = 4;
 
-// What lasts for most of the last samples is a jump; all else is noise, which takes long to have its way.
-void NoteCost(double median, double* cost) {
-  const bool jumps = *cost <= 0 || median > *cost * kJump || median < *cost / kJump;
-  *cost = jumps ? median : kNewestCost * median + (1 - kNewestCost) * *cost;
-}
-
 }  // namespace
 
 double LoadWatch::Recent::Median() const {
@@ -37,6 +31,15 @@ double LoadWatch::Recent::Median() const {
   std::array<double, 5> sorted = values_;
   std::sort(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(n));
   return sorted[n / 2];
+}
+
+bool LoadWatch::Recent::AwayFrom(double value, double factor) const {
+  const auto count = [this](const auto& holds) {
+    return static_cast<size_t>(std::count_if(values_.begin(), values_.end(), holds)) + 1 >=
+           values_.size();
+  };
+  return full() && (count([&](double v) { return v > value * factor; }) ||
+                    count([&](double v) { return v < value / factor; }));
 }
 
 void LoadWatch::OnPartition(const protocol::PartitionReport& report) {
@@ -110,11 +113,19 @@ void LoadWatch::SampleServer(uint16_t node, Server& server, double seconds, uint
   server.busy.Add(busy_us / 1e6 / seconds);
   if (rows >= kLeastRows) {
     server.us_per_row.Add(busy_us / static_cast<double>(rows));
-    if (server.us_per_row.full()) NoteCost(server.us_per_row.Median(), &server.cost);
+    if (server.us_per_row.full()) NoteCost(&server);
   }
   if (server.trusted > kTrustedAgain * 1e6 / server.cost) server.trusted = 0;
-  FRESHET_LOG_DEBUG("load of server {}: {} rows in {:.1f} s, busy {:.1f} %, {:.3f} us a row, trusted {:.0f}",
-                    node, rows, seconds, busy_us / 1e4 / seconds, server.cost, server.trusted);
+  FRESHET_LOG_DEBUG(
+      "load of server {}: {} rows in {:.1f} s, busy {:.1f} %, {:.3f} us a row, trusted {:.0f}",
+      node, rows, seconds, busy_us / 1e4 / seconds, server.cost, server.trusted);
+}
+
+// What lasts is a jump; all else is noise, which takes long to have its way.
+void LoadWatch::NoteCost(Server* server) {
+  const double median = server->us_per_row.Median();
+  const bool jumps = server->cost <= 0 || server->us_per_row.AwayFrom(server->cost, kJump);
+  server->cost = jumps ? median : kNewestCost * median + (1 - kNewestCost) * server->cost;
 }
 
 std::optional<LoadWatch::Advice> LoadWatch::Look(base::Instant now,
@@ -251,9 +262,9 @@ void LoadWatch::Distrust(const std::vector<PlannedMove>& moves, const Uses& uses
     const bool sheds = std::any_of(moves.begin(), moves.end(),
                                    [&](const PlannedMove& move) { return move.from == node; });
     if (!sheds || server.cost <= 0 || uses.of.at(node) < uses.even * options_.act_above) continue;
-    server.trust_samples = server.trusted > 0 ? std::min(server.trust_samples * 2,
-                                                         options_.trust_samples_most)
-                                              : options_.trust_samples;
+    server.trust_samples = server.trusted > 0
+                               ? std::min(server.trust_samples * 2, options_.trust_samples_most)
+                               : options_.trust_samples;
     server.trusted = 1e6 / server.cost;
     server.trust_age = 0;
   }
@@ -276,9 +287,9 @@ std::optional<LoadWatch::Advice> LoadWatch::LookAtLoad(const std::vector<Place>&
   Distrust(advice.moves, uses);
   advice.request.kind = PlanKind::kEvenLoad;
   advice.request.node = names[uses.busiest];
-  advice.why = fmt::format("{} is busy {:.0f} % of the time and has {:.1f} times the load of an even one",
-                           names[uses.busiest], BusyOf(uses.busiest) * 100,
-                           uses.highest / uses.even);
+  advice.why =
+      fmt::format("{} is busy {:.0f} % of the time and has {:.1f} times the load of an even one",
+                  names[uses.busiest], BusyOf(uses.busiest) * 100, uses.highest / uses.even);
   return advice;
 }
 

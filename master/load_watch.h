@@ -99,6 +99,8 @@ class LoadWatch {
     void Clear() { count_ = 0; }
     bool full() const { return count_ >= values_.size(); }
     double Median() const;
+    // All but one are so far from it, on the same side.
+    bool AwayFrom(double value, double factor) const;
 
    private:
     std::array<double, 5> values_{};
@@ -111,7 +113,7 @@ class LoadWatch {
     bool sampled = false;  // `before` is of this process
     Recent busy;
     Recent us_per_row;
-    double cost = 0;  // us a row: smoothed for long, unless it jumps
+    double cost = 0;    // us a row: smoothed for long, unless it jumps
     double growth = 0;  // bytes of memory a sample, smoothed
     // What it did when it was found to be slow; 0 = it was not, or has shown otherwise.
     double trusted = 0;
@@ -128,6 +130,7 @@ class LoadWatch {
 
   void Sample(double seconds, const std::vector<protocol::Place>& places, bool busy);
   void SampleServer(uint16_t node, Server& server, double seconds, uint64_t rows);
+  static void NoteCost(Server* server);
   std::optional<Advice> LookAtMemory(const std::vector<protocol::Place>& places,
                                      const std::vector<std::string>& names) const;
   bool NeedsMemory(const Server& server) const;

@@ -90,7 +90,8 @@ base::Result<int64_t> LocalLauncher::Start(const NodeSpec& spec) {
                               .on_parent_death = options_.on_master_death};
   const std::vector<int> processors = LeastTaken(spec.processors);
   if (!processors.empty()) {
-    spawn.args.insert(spawn.args.end(), {"--processors", fmt::format("{}", fmt::join(processors, ","))});
+    spawn.args.insert(spawn.args.end(),
+                      {"--processors", fmt::format("{}", fmt::join(processors, ","))});
   }
   spawn.args.insert(spawn.args.end(), spec.extra_args.begin(), spec.extra_args.end());
   const base::Result<base::ProcessId> pid = base::SpawnProcess(spawn);
@@ -102,8 +103,9 @@ base::Result<int64_t> LocalLauncher::Start(const NodeSpec& spec) {
 base::Result<> LocalLauncher::CanGive(uint32_t processors) const {
   const size_t most = base::AllowedProcessors().size();
   if (processors <= most) return {};
-  return base::Fail(ErrorCode::kInvalidArgument,
-                    fmt::format("this machine has {} processors for the cluster, not {}", most, processors));
+  return base::Fail(
+      ErrorCode::kInvalidArgument,
+      fmt::format("this machine has {} processors for the cluster, not {}", most, processors));
 }
 
 // Those that the fewest others asked for.

@@ -24,8 +24,8 @@ void MasterNode::Balance() {
     if (state_.view.nodes[n].incarnation.value() == 0) load_->Forget(n);
   }
   // Who still loads has less in memory than it will.
-  const bool busy = !state_.placed || plans_.busy() || !recoveries_.empty() ||
-                    !progress_->AllReported();
+  const bool busy =
+      !state_.placed || plans_.busy() || !recoveries_.empty() || !progress_->AllReported();
   const auto advice = load_->Look(runtime_.clock.Now(), state_.view.places, names, busy);
   if (!advice) return;
   if (advice->needs_server && AddServerForMemory(advice->why)) return;

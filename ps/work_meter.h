@@ -54,8 +54,8 @@ class WorkMeter {
   base::Timers& timers_;
   ProcessorTimes processor_;
   base::TimerId timer_;
-  Reading began_;     // the work under way
-  Reading ticked_;    // the last tick
+  Reading began_;   // the work under way
+  Reading ticked_;  // the last tick
   base::Instant window_began_;
   transport::ThreadTimes threads_;  // when it began
   base::Duration worked_clock_{0};  // in this window, as all below

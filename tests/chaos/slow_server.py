@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One of the servers becomes slow: does the cluster shed load from it by itself, and give it back later?
 
-Usage: slow_server.py BIN [--by quota|turns] [--ps 3] [--workers 2] [--share 0.1] [--slowness 4]
+Usage: slow_server.py BIN [--by quota|turns] [--ps 3] [--workers 2] [--share 0.15] [--slowness 4]
        [--seconds 15] [--steady 60] [--return yes|no] [--goal 0.85] [--dir D] [--trace]
 
 Every server gets the same share of a processor, so small that the servers are what the training waits
@@ -43,7 +43,7 @@ def start(options, directory):
     return clusters.Cluster(options.bin, directory, {
         "data": data, "schema": "movielens", "model": "fm", "model_config": "[dim=64]",
         "ps": options.ps, "workers": options.workers, "epochs": 1_000_000, "batch_size": 4096,
-        "pull_ahead": 4, "partitions": PARTITIONS, "log_level": options.log_level})
+        "pull_ahead": 8, "partitions": PARTITIONS, "log_level": options.log_level})
 
 
 def plans_running(status):
@@ -168,7 +168,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bin")
-    for name, value in (("ps", 3), ("workers", 2), ("share", 0.1), ("slowness", 4.0), ("seconds", 15),
+    for name, value in (("ps", 3), ("workers", 2), ("share", 0.15), ("slowness", 4.0), ("seconds", 15),
                         ("steady", 60), ("goal", 0.85), ("log-level", "info"), ("dir", "")):
         parser.add_argument("--" + name, type=type(value), default=value)
     parser.add_argument("--by", choices=("quota", "turns", "any"), default="any")

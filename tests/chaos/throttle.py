@@ -12,7 +12,7 @@ CGROUPS = "/sys/fs/cgroup"
 class Quota:
     """A cgroup of its own with a quota of processor time. Needs a cgroup file system that may be written."""
 
-    QUOTA_US = 5000  # in periods that get the longer the smaller the share is
+    QUOTA_US = 2000  # in periods that get the longer the smaller the share is
 
     def __init__(self, pid):
         self.unified = os.path.exists(os.path.join(CGROUPS, "cgroup.controllers"))

@@ -11,8 +11,7 @@
 
 #include "base/file.h"
 #include "stream/generator.h"
-#include "tests/base/temp_dir.h"
-#include "tests/integration/up_cluster.h"
+#include "tests/integration/up_cluster_test.h"
 
 namespace freshet::testing {
 namespace {
@@ -27,7 +26,7 @@ using ::testing::HasSubstr;
 
 constexpr uint64_t kRecords = 20'000;
 
-class FollowTest : public ::testing::Test {
+class FollowTest : public UpClusterTest {
  protected:
   void SetUp() override {
     ASSERT_TRUE(stream::GenerateLog({.records = kRecords}, source_, {}));
@@ -35,15 +34,6 @@ class FollowTest : public ::testing::Test {
     header_ = text_.substr(0, text_.find('\n') + 1);
     at_ = header_.size();
     Write(header_);
-  }
-  void TearDown() override {
-    if (!HasFailure()) return;
-    for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
-      if (entry.path().extension() != ".log" && entry.path().extension() != ".jsonl") continue;
-      std::string text = base::ReadFile(entry.path(), 64 << 20).value_or("");
-      if (text.size() > 6000) text.erase(0, text.size() - 6000);
-      GTEST_LOG_(INFO) << entry.path() << ":\n" << text;
-    }
   }
   // Records of the source up to that one (the log may go through it several times).
   void Append(uint64_t lines) {
@@ -93,14 +83,12 @@ class FollowTest : public ::testing::Test {
   }
   CommandOutput UpAgain() { return cluster_.Freshet({"up"}); }
 
-  base::TempDir dir_;
   const std::string source_ = dir_.path() + "/source.tsv";
   const std::string data_ = dir_.path() + "/clicks.tsv";
   std::string text_;
   std::string header_;
   uint64_t lines_ = 0;
   size_t at_ = 0;
-  UpCluster cluster_{dir_.path()};
 };
 
 TEST_F(FollowTest, WhatIsAppendedIsLearntOnceWhileItRunsAndWhileItIsDown) {

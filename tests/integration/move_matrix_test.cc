@@ -13,8 +13,7 @@
 
 #include "base/file.h"
 #include "stream/generator.h"
-#include "tests/base/temp_dir.h"
-#include "tests/integration/up_cluster.h"
+#include "tests/integration/up_cluster_test.h"
 
 namespace freshet::testing {
 namespace {
@@ -43,7 +42,7 @@ bool IsStopped(base::ProcessId pid) {
 
 int NumberOf(const std::string& name) { return std::stoi(name.substr(3)); }
 
-class MoveMatrixTest : public ::testing::Test {
+class MoveMatrixTest : public UpClusterTest {
  protected:
   void SetUp() override {
     ASSERT_TRUE(stream::GenerateLog({.records = 40'000}, data_, {}));
@@ -65,13 +64,7 @@ class MoveMatrixTest : public ::testing::Test {
   }
   void TearDown() override {
     ::unsetenv("STOP_POINT_FILE");
-    if (!HasFailure()) return;
-    for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
-      if (entry.path().extension() != ".log" && entry.path().extension() != ".jsonl") continue;
-      std::string text = base::ReadFile(entry.path(), 64 << 20).value_or("");
-      if (text.size() > 6000) text.erase(0, text.size() - 6000);
-      GTEST_LOG_(INFO) << entry.path() << ":\n" << text;
-    }
+    UpClusterTest::TearDown();
   }
 
   std::vector<std::string> Servers() {
@@ -129,10 +122,7 @@ class MoveMatrixTest : public ::testing::Test {
     std::fflush(stdout);
   }
 
-  base::TempDir dir_;
-  std::string data_ = dir_.path() + "/clicks.tsv";
   std::string stop_file_ = dir_.path() + "/stop";
-  UpCluster cluster_{dir_.path()};
 };
 
 TEST_F(MoveMatrixTest, WhoeverDiesInWhateverPhaseThePartitionIsWholeAtOneServer) {

@@ -18,6 +18,7 @@ using cli::Json;
 using std::chrono::milliseconds;
 
 constexpr milliseconds kPoll{5};
+constexpr size_t kShownBytes = 6000;
 constexpr size_t kMaxOutputBytes = 16 << 20;
 
 std::string ValueOf(const std::vector<std::string>& words, const std::string& flag) {
@@ -157,6 +158,17 @@ void UpCluster::KillAll() {
     return processes.empty();
   });
   CHECK(ended);
+}
+
+std::string LogsUnder(const std::string& directory) {
+  std::string all;
+  for (const auto& entry : fs::recursive_directory_iterator(directory)) {
+    if (entry.path().extension() != ".log" && entry.path().extension() != ".jsonl") continue;
+    std::string text = base::ReadFile(entry.path(), 64 << 20).value_or("");
+    if (text.size() > kShownBytes) text.erase(0, text.size() - kShownBytes);
+    all += entry.path().string() + ":\n" + text + "\n";
+  }
+  return all;
 }
 
 Json NodeOf(const Json& status, const std::string& name) {

@@ -66,6 +66,9 @@ class UpCluster {
   transport::EventLoop loop_{{.spin = base::Duration(0)}};
 };
 
+// The end of each log and event file below it, with its name.
+std::string LogsUnder(const std::string& directory);
+
 // Of a status.
 cli::Json NodeOf(const cli::Json& status, const std::string& name);
 uint64_t RecordsOf(const cli::Json& status);

@@ -10,8 +10,7 @@
 
 #include "base/file.h"
 #include "stream/generator.h"
-#include "tests/base/temp_dir.h"
-#include "tests/integration/up_cluster.h"
+#include "tests/integration/up_cluster_test.h"
 
 namespace freshet::testing {
 namespace {
@@ -28,18 +27,9 @@ using ::testing::HasSubstr;
 constexpr uint64_t kRecords = 40'000;
 const std::set<std::string> kNodes = {"ps-0", "ps-1", "worker-0", "worker-1"};
 
-class UpTest : public ::testing::Test {
+class UpTest : public UpClusterTest {
  protected:
   void SetUp() override { ASSERT_TRUE(stream::GenerateLog({.records = kRecords}, data_, {})); }
-  void TearDown() override {
-    if (!HasFailure()) return;
-    for (const auto& entry : fs::recursive_directory_iterator(dir_.path())) {
-      if (entry.path().extension() != ".log" && entry.path().extension() != ".jsonl") continue;
-      std::string text = base::ReadFile(entry.path(), 64 << 20).value_or("");
-      if (text.size() > 6000) text.erase(0, text.size() - 6000);
-      GTEST_LOG_(INFO) << entry.path() << ":\n" << text;
-    }
-  }
 
   std::map<std::string, std::string> Settings(uint32_t epochs) const {
     return {{"data", data_},
@@ -84,10 +74,6 @@ class UpTest : public ::testing::Test {
     for (const std::string& name : kNodes) pids[name] = NumberAt(NodeOf(status, name), "pid");
     return pids;
   }
-
-  base::TempDir dir_;
-  std::string data_ = dir_.path() + "/clicks.tsv";
-  UpCluster cluster_{dir_.path()};
 };
 
 TEST_F(UpTest, RunsInTheBackgroundUntilItIsTakenDown) {

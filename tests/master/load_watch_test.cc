@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 namespace freshet::master {
 namespace {
 
@@ -22,6 +25,19 @@ class LoadWatchTest : public ::testing::Test {
       places_.push_back({static_cast<uint16_t>(p < 10 ? 0 : 1), {}, {}, protocol::kNoNode});
     }
   }
+  // What the advice says is done.
+  void Follow(const LoadWatch::Advice& advice) {
+    for (const PlannedMove& move : advice.moves) {
+      places_[move.partition.value()].node = move.to;
+    }
+    busy_plans_ = true;
+    Second(20, 20);
+    busy_plans_ = false;
+  }
+  int64_t Owned(uint16_t node) const {
+    return std::count_if(places_.begin(), places_.end(),
+                         [node](const Place& place) { return place.node == node; });
+  }
   // `us_per_row` of each server.
   std::optional<LoadWatch::Advice> Second(double us_of_0, double us_of_1) {
     now_ += seconds(2);
@@ -35,7 +51,7 @@ class LoadWatchTest : public ::testing::Test {
     }
     const double us[] = {us_of_0, us_of_1};
     for (uint16_t n = 0; n < 2; ++n) {
-      busy_us_[n] += us[n] * 10 * 2000;
+      busy_us_[n] += us[n] * static_cast<double>(Owned(n)) * 2000;
       if (hot_ / 10 == n) busy_us_[n] += us[n] * 11 * 2000;
       stats_[n].busy_us = static_cast<uint64_t>(busy_us_[n]);
       stats_[n].memory_limit_bytes = 1000 * kMiB;
@@ -109,6 +125,68 @@ TEST_F(LoadWatchTest, AFullServerShedsAndAsksForAnotherOneWhenNobodyHasRoom) {
   const auto alone = Within(3, 50, 50);
   ASSERT_TRUE(alone);
   EXPECT_TRUE(alone->moves.empty());
+}
+
+TEST_F(LoadWatchTest, AServerThatIsSlowForGoodIsAskedEverMoreRarely) {
+  const auto first = Within(20, 20, 80);
+  ASSERT_TRUE(first);
+  Follow(*first);
+  EXPECT_LE(Owned(1), 5);
+  // A throttled server looks fast as long as it has little to do, and is slow as soon as it has more.
+  std::vector<int> at;
+  for (int sample = 0; sample < 1500; ++sample) {
+    const auto advice = Second(20, Owned(1) > 5 ? 80 : 20);
+    if (!advice) continue;
+    Follow(*advice);
+    if (Owned(1) > 5) at.push_back(sample);
+  }
+  ASSERT_GE(at.size(), 3u);
+  EXPECT_LE(at.size(), 8u);
+  EXPECT_GT(at[2] - at[1], (at[1] - at[0]) * 3 / 2);
+}
+
+TEST_F(LoadWatchTest, LoadComesBackToAServerThatIsFastAgain) {
+  const auto shed = Within(20, 20, 80);
+  ASSERT_TRUE(shed);
+  Follow(*shed);
+  for (int sample = 0; sample < 200 && Owned(1) < 8; ++sample) {
+    if (const auto advice = Second(20, 20)) Follow(*advice);
+  }
+  EXPECT_GE(Owned(1), 8);
+}
+
+TEST_F(LoadWatchTest, ANoisyMachineIsNoReason) {
+  uint32_t state = 1;
+  const auto noise = [&state] {  // a factor between 0.6 and 1.6
+    state = state * 1664525 + 1013904223;
+    return std::exp2((static_cast<double>(state >> 16) / 32768.0 - 1.0) * 0.7);
+  };
+  for (int sample = 0; sample < 1000; ++sample) {
+    EXPECT_FALSE(Second(30 * noise(), 30 * noise())) << sample;
+  }
+}
+
+TEST_F(LoadWatchTest, WhoWillSoonBeFullIsRelievedBefore) {
+  std::optional<LoadWatch::Advice> advice;
+  stats_[0].memory_bytes = 100 * kMiB;
+  for (int sample = 0; sample < 20 && !advice; ++sample) {
+    stats_[0].memory_bytes += 80 * kMiB;
+    advice = Second(30, 30);
+  }
+  ASSERT_TRUE(advice);
+  EXPECT_EQ(advice->request.kind, PlanKind::kRelieve);
+  EXPECT_LT(stats_[0].memory_bytes, 750 * kMiB);
+}
+
+TEST_F(LoadWatchTest, WhoCanBeRelievedDoesNotWaitForThoseWhoCannot) {
+  stats_[0].memory_limit_bytes = stats_[1].memory_limit_bytes = 1000 * kMiB;
+  stats_[0].memory_bytes = 850 * kMiB;
+  stats_[1].memory_bytes = 730 * kMiB;
+  const auto advice = Within(3, 50, 50);
+  ASSERT_TRUE(advice);
+  EXPECT_TRUE(advice->needs_server);
+  // Two partitions are all that there is room for.
+  EXPECT_EQ(advice->moves.size(), 2u);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "master/master_node.h"
@@ -49,9 +50,11 @@ class FixedProbe final : public LogProbe {
 class FakeLauncher final : public Launcher {
  public:
   std::set<std::string> running;
+  std::map<std::string, NodeSpec> specs;
   std::vector<std::string> stopped;
   base::Result<int64_t> Start(const NodeSpec& spec) override {
     running.insert(spec.name);
+    specs.insert_or_assign(spec.name, spec);
     return ++pids;
   }
   std::optional<int64_t> Adopt(const NodeSpec& spec) override {
@@ -71,6 +74,7 @@ class PlanTest : public ::testing::Test {
     options.partitions = kPartitions;
     options.ps = 2;
     options.plans.max_ps = 4;
+    options.auto_balance = true;
     options.job.logs = {{kLog, "train", "clicks.tsv", "criteo", 1, protocol::LogPurpose::kTrain}};
     node_ = std::make_unique<MasterNode>(options, runtime_.runtime(), endpoint_, store_, launcher_,
                                          probe_, [](int, const std::string&) {});
@@ -120,6 +124,23 @@ class PlanTest : public ::testing::Test {
     Join(0);
     Join(1);
     ASSERT_EQ(node_->view().places[0].tenure.value(), 1u);
+  }
+  // Of partitions of 100 bytes each.
+  void SayMemory(uint16_t number, uint64_t used, uint64_t limit) {
+    protocol::PsHeartbeat heartbeat;
+    heartbeat.view = node_->view().number;
+    heartbeat.applied.emplace_back();
+    heartbeat.durable.emplace_back();
+    const auto index = node_->view().FindNode("ps-" + std::to_string(number));
+    for (uint16_t p = 0; p < kPartitions; ++p) {
+      const Place& place = node_->view().places[p];
+      if (!index || place.node != *index) continue;
+      heartbeat.partitions.push_back({PartitionId(p), place.tenure, 0, 0, 100, 0});
+    }
+    heartbeat.stats.memory_bytes = used;
+    heartbeat.stats.memory_limit_bytes = limit;
+    node_->OnPacket(PeerId(100 + number), protocol::EncodePacket({cluster_, incarnations_[number]},
+                                                                 RequestId(++request_), heartbeat));
   }
   void Tick() { runtime_.Advance(milliseconds(150)); }
   uint64_t Plan(const PlanRequest& request) {
@@ -405,6 +426,57 @@ TEST_F(PlanTest, AServerThatComesByItselfGetsItsShare) {
   EXPECT_GE(Owned(7), 2u);
   EXPECT_EQ(node_->plans().back().request.kind, PlanKind::kJoin);
   EXPECT_EQ(node_->plans().back().state, PlanState::kDone);
+}
+
+TEST_F(PlanTest, AServerGetsNoMoreThanItHasMemoryFor) {
+  JoinBoth();
+  const uint64_t id = Plan({PlanKind::kScale, 3, 0, ""});
+  Join(2);
+  // Room for one of the two partitions that it should have.
+  SayMemory(0, 400, 1000);
+  SayMemory(1, 400, 1000);
+  SayMemory(2, 0, 140);
+  Tick();
+  EXPECT_EQ(Moving().size(), 1u);
+  SayMemory(2, 100, 140);
+  FinishMoves();
+  EXPECT_EQ(Record(id).state, PlanState::kDone);
+  EXPECT_EQ(Owned(2), 1u);
+}
+
+TEST_F(PlanTest, TheMasterSaysHowManyPartitionsMoveWhenItDecidesItself) {
+  JoinBoth();
+  // Server 0 is nearly full; three partitions of a hundred are what brings it to where it should be.
+  SayMemory(0, 950, 1000);
+  SayMemory(1, 100, 1000);
+  runtime_.Advance(seconds(5));
+  ASSERT_FALSE(node_->plans().empty());
+  EXPECT_EQ(node_->plans().back().request.kind, PlanKind::kRelieve);
+  const auto events = node_->events().Since(0, 1000);
+  const auto running = std::find_if(events.begin(), events.end(),
+                                    [](const Event& e) { return e.kind == "plan_running"; });
+  ASSERT_NE(running, events.end());
+  EXPECT_EQ(running->text, "plan 1 (relieve ps-0): 3 partitions to move");
+  FinishMoves();
+  EXPECT_EQ(node_->plans().back().moved, 3u);
+}
+
+TEST_F(PlanTest, WhatAMigrationPromisedIsKeptAfterARestart) {
+  JoinBoth();
+  PlanRequest request{PlanKind::kMigrate, 0, 0, "ps-0"};
+  request.processors = 2;
+  request.memory_bytes = uint64_t{64} << 20;
+  Plan(request);
+  const auto promised = [this] {
+    const NodeSpec& spec = launcher_.specs.at("ps-2");
+    const auto limit = std::find(spec.extra_args.begin(), spec.extra_args.end(), "--memory-limit");
+    return spec.processors == 2 && limit != spec.extra_args.end() && *(limit + 1) == "67108864";
+  };
+  EXPECT_TRUE(promised());
+  launcher_.specs.clear();
+  launcher_.running.clear();
+  StartMaster();
+  EXPECT_TRUE(promised());
 }
 
 TEST_F(PlanTest, AServerThatNeverComesFailsThePlanAndIsGivenUp) {
