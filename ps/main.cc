@@ -13,6 +13,7 @@
 #include "ps/ps_node.h"
 #include "transport/daemon.h"
 #include "transport/processor_time.h"
+#include "transport/system_clock.h"
 
 int main(int argc, char** argv) {
   using namespace freshet;

@@ -96,7 +96,6 @@ void PsNode::Start() {
   }
   master_ = *peer;
   checkpointer_.Start();
-  work_.Start();
   Register();
 }
 
@@ -244,10 +243,8 @@ void PsNode::OnLoaded(PartitionId partition, Tenure tenure,
   }
   slot.partition = std::make_unique<Partition>(partition, tables_, arena_);
   if (images) {
-    arena_.LiftLimit();
-    const auto ok = slot.partition->Restore(*images);
-    arena_.RestoreLimit();
-    if (!ok) {
+    const RowArena::NoLimit no_limit(arena_);
+    if (auto ok = slot.partition->Restore(*images); !ok) {
       Exit(1, "cannot restore partition " + std::to_string(partition.value()) + ": " +
                   ok.error().message);
       return;
@@ -395,10 +392,9 @@ void PsNode::OnRequest(PeerId from, const protocol::Envelope& envelope, Packet& 
 }
 
 void PsNode::OnData(PeerId from, const protocol::Envelope& envelope, const Packet& packet) {
-  work_.Begin();
+  const WorkMeter::Piece piece(work_);
   const bool pull = envelope.type == MessageType::kPullRequest;
   pull ? OnPull(from, envelope.request, packet) : OnPush(from, envelope.request, packet);
-  work_.End();
 }
 
 void PsNode::OnPull(PeerId from, RequestId request, const Packet& packet) {

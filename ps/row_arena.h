@@ -37,10 +37,18 @@ class RowArena {
   std::byte* Allocate(size_t bytes);
   void Free(std::byte* block, size_t bytes);
 
-  // While it is on, the limit is that of the range, about twice as much: what was within the limit once
-  // can be read back, however its indexes grow meanwhile.
-  void LiftLimit() { lifted_ = true; }
-  void RestoreLimit() { lifted_ = false; }
+  // While there is one, the limit is that of the range, about twice as much: what was within the limit
+  // once can be read back, however its indexes grow meanwhile.
+  class NoLimit {
+   public:
+    explicit NoLimit(RowArena& arena) : arena_(arena) { arena_.lifted_ = true; }
+    ~NoLimit() { arena_.lifted_ = false; }
+    NoLimit(const NoLimit&) = delete;
+    NoLimit& operator=(const NoLimit&) = delete;
+
+   private:
+    RowArena& arena_;
+  };
 
   // First touch of fresh memory is slow; a PS with a moment to spare calls this. Returns the bytes
   // prepared, at most `step_bytes`; 0 = enough is ready.

@@ -25,7 +25,8 @@ WorkMeter::Reading WorkMeter::Read() const {
   return {clock_.Now(), processor_.used ? processor_.used() : base::Duration(0)};
 }
 
-void WorkMeter::Start() {
+WorkMeter::WorkMeter(const base::Clock& clock, base::Timers& timers, ProcessorTimes processor)
+    : clock_(clock), timers_(timers), processor_(std::move(processor)) {
   if (!processor_.used) return;
   ticked_ = Read();
   threads_ = processor_.of_messages();

@@ -25,16 +25,22 @@ struct ProcessorTimes {
 
 class WorkMeter {
  public:
-  WorkMeter(const base::Clock& clock, base::Timers& timers, ProcessorTimes processor)
-      : clock_(clock), timers_(timers), processor_(std::move(processor)) {}
+  WorkMeter(const base::Clock& clock, base::Timers& timers, ProcessorTimes processor);
   ~WorkMeter() { timers_.Cancel(timer_); }
   WorkMeter(const WorkMeter&) = delete;
   WorkMeter& operator=(const WorkMeter&) = delete;
 
-  void Start();
-  // Around each piece of work.
-  void Begin();
-  void End();
+  // A piece of work: as long as it lives.
+  class Piece {
+   public:
+    explicit Piece(WorkMeter& meter) : meter_(meter) { meter_.Begin(); }
+    ~Piece() { meter_.End(); }
+    Piece(const Piece&) = delete;
+    Piece& operator=(const Piece&) = delete;
+
+   private:
+    WorkMeter& meter_;
+  };
 
   // Since the start; grows once a window.
   uint64_t busy_us() const { return busy_us_; }
@@ -47,6 +53,8 @@ class WorkMeter {
     base::Duration processor{0};
   };
   Reading Read() const;
+  void Begin();
+  void End();
   void Tick();
   void CloseWindow(base::Duration window);
 

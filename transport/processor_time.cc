@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "transport/processor_time.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -27,13 +26,6 @@ bool CarriesMessages(const std::filesystem::path& thread) {
 }
 
 }  // namespace
-
-base::Duration ThreadProcessorTime() {
-  timespec used{};
-  (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-  return std::chrono::seconds(used.tv_sec) +
-         FromNanoseconds(static_cast<unsigned long long>(used.tv_nsec));
-}
 
 ThreadTimes MessageThreadTimes() {
   ThreadTimes times;

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much of a processor threads of this process have had, and how long they waited for one.
+// How long the threads of this process ran, and how long they waited for a processor.
 #pragma once
 
 #include "base/runtime.h"
 
 namespace freshet::transport {
-
-// Of the calling thread.
-base::Duration ThreadProcessorTime();
 
 struct ThreadTimes {
   base::Duration ran{0};

@@ -12,4 +12,7 @@ class SystemClock final : public base::Clock {
   base::WallTime WallNow() const override;
 };
 
+// Processor time that the calling thread has used.
+base::Duration ThreadProcessorTime();
+
 }  // namespace freshet::transport

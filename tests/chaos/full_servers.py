@@ -96,7 +96,7 @@ class Watch:
             return None
         for node in status["nodes"]:
             self.restarts = max(self.restarts, node["restarts"])
-            if node["role"] != "ps" or node["state"] != "running":
+            if node["role"] != "ps" or node["memory_limit_bytes"] == 0:
                 continue
             name = node["name"]
             self.fill[name] = max(self.fill.get(name, 0), node["memory_bytes"] / node["memory_limit_bytes"])

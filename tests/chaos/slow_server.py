@@ -130,6 +130,8 @@ class Run:
               f"reached {reached:.3f} of that (goal {options.goal})")
         if reached < options.goal:
             self.problems.append("too little throughput after rebalancing")
+        if reached > 1.15:
+            self.problems.append("void: more than is possible, so the machine was disturbed before")
         swings = watch(self.cluster, self.trace, options.steady)
         print(f"{swings} plans in the {options.steady} s after it")
         if swings > options.steady // 60:

@@ -34,10 +34,11 @@ class Machine final : public base::Clock, public base::Timers {
     now_ = end;
   }
   void Work(WorkMeter& meter, Duration processor, Duration clock) {
-    meter.Begin();
-    now_ += clock;
-    used_ += processor;
-    meter.End();
+    {
+      const WorkMeter::Piece piece(meter);
+      now_ += clock;
+      used_ += processor;
+    }
     threads_.ran += processor;
     threads_.waited += clock - processor;
     if (due_ <= now_) Fire();
@@ -78,7 +79,6 @@ double BusyOf(Machine& machine, const WorkMeter& meter, const std::function<void
 TEST(WorkMeter, WorkOnAFreeProcessorCountsAsItIs) {
   Machine machine;
   WorkMeter meter(machine, machine, machine.times());
-  meter.Start();
   const double busy = BusyOf(machine, meter, [&] {
     machine.Work(meter, milliseconds(3), milliseconds(3));
     machine.Idle(milliseconds(7));
@@ -90,7 +90,6 @@ TEST(WorkMeter, WorkOnAFreeProcessorCountsAsItIs) {
 TEST(WorkMeter, AProcessStoppedBetweenItsWorkIsAsSlowAsOneStoppedDuringIt) {
   Machine machine;
   WorkMeter meter(machine, machine, machine.times());
-  meter.Start();
   // A quarter of the time, of which it works half.
   const double busy = BusyOf(machine, meter, [&] {
     machine.Stop(milliseconds(75));
@@ -104,7 +103,6 @@ TEST(WorkMeter, AProcessStoppedBetweenItsWorkIsAsSlowAsOneStoppedDuringIt) {
 TEST(WorkMeter, AThreadThatWaitsForAProcessorIsSlow) {
   Machine machine;
   WorkMeter meter(machine, machine, machine.times());
-  meter.Start();
   const double busy = BusyOf(machine, meter, [&] {
     machine.Work(meter, milliseconds(1), milliseconds(1));
     machine.Wait(milliseconds(3));
@@ -116,7 +114,6 @@ TEST(WorkMeter, AThreadThatWaitsForAProcessorIsSlow) {
 TEST(WorkMeter, WithoutProcessorTimesTheClockCounts) {
   Machine machine;
   WorkMeter meter(machine, machine, {});
-  meter.Start();
   machine.Work(meter, milliseconds(1), milliseconds(4));
   EXPECT_EQ(meter.busy_us(), 4000u);
 }
