@@ -130,7 +130,11 @@ void DrawBalance(Scenario* s) {
   s->balances = true;
   s->balance.sample_interval = Between(random, 200, 1500);
   s->balance.samples = Range(random, 1, 2);
-  s->balance.rest = Between(random, 50, 1000);
+  s->balance.samples_underused = Range(random, 1, 4);
+  s->balance.rest_samples = Range(random, 0, 2);
+  s->balance.worth = 1;
+  s->balance.worth_underused = 1;
+  s->balance.trust_samples = Range(random, 2, 10);
   s->balance.act_above = 1.0 + random.Uniform() * 0.3;
   s->balance.aim_at = 1.0 + random.Uniform() * 0.1;
   s->balance.least_busy = 0;
