@@ -33,6 +33,7 @@ enum class Mutant : uint8_t {
   kPreparedNextTenure,     // G11: the prepared image is stamped with the next tenure
   kViewOnWrongOwnerOnly,   // G17: neither leases nor retries bring the view
   kNoViewOnRetry,          // G17: retries do not bring the view
+  kNoViewNoDeadline,       // G17, and without the deadline that ends such a call
   kOldPreparedReport,      // G21: the set of an older intent counts as the first report
   kDrainAtOnce,            // a server leaves before everything is durable
   kServeOldRows,           // G8: a partition that comes back is served with the rows it had before

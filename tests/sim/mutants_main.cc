@@ -28,7 +28,7 @@ struct Row {
   bool harmless = false;
 };
 
-constexpr std::array<Row, 29> kRows = {{
+constexpr std::array<Row, 30> kRows = {{
     {Mutant::kRowsWithoutSet, "1", "rows_without_set", "G1"},
     {Mutant::kTwoTransactions, "2", "two_transactions", "G1"},
     {Mutant::kTrustFinished, "4", "trust_finished", "G14"},
@@ -50,8 +50,9 @@ constexpr std::array<Row, 29> kRows = {{
     {Mutant::kUnfreezeAlone, "15", "unfreeze_alone", "G12"},
     {Mutant::kPreparedNextTenure, "23", "prepared_next_tenure", "G11"},
     {Mutant::kViewOnWrongOwnerOnly, "24", "view_on_wrong_owner_only", "G17"},
-    {Mutant::kNoViewOnRetry, "33", "no_view_on_retry", "G17"},
-    {Mutant::kOldPreparedReport, "-", "old_prepared_report", "G21"},
+    {Mutant::kNoViewOnRetry, "33", "no_view_on_retry", "G17", "plans", true},
+    {Mutant::kNoViewNoDeadline, "33", "no_view_no_deadline", "G17"},
+    {Mutant::kOldPreparedReport, "-", "old_prepared_report", "G21", "moves,rot"},
     {Mutant::kServeOldRows, "17", "serve_old_rows", "G8", "moves"},
     {Mutant::kDropAnyImage, "19", "drop_any_image", "G13", "moves"},
     {Mutant::kCopyAnyMigration, "20", "copy_any_migration", "G10", "moves"},

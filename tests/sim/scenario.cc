@@ -176,7 +176,9 @@ void DrawMoves(Scenario* s) {
   s->network.duplicate_delay = Between(random, 10, 1000);
   s->network.slow = DrawLogUniform(random, 0.02, 0.2);
   s->network.slow_delay = Between(random, 10, 500);
-  for (Duration& interval : s->fault_interval) interval = Duration(0);
+  for (size_t f = 0; f < kFaults; ++f) {
+    if (static_cast<Fault>(f) != Fault::kRot) s->fault_interval[f] = Duration(0);
+  }
   s->fault_interval[static_cast<size_t>(Fault::kPlan)] = Between(random, 100, 400);
   s->pause_time = Between(random, 20, 500);
   if (random.Chance(0.5)) {

@@ -33,7 +33,9 @@ constexpr uint32_t kRefreshEvery = 3;
 constexpr size_t kMaxUnacknowledged = 4;
 
 // The simulator's broken workers hear of views only from whoever refuses them, or only with leases too.
-bool HearsOfViews() { return !MUTANT(kViewOnWrongOwnerOnly) && !MUTANT(kNoViewOnRetry); }
+bool HearsOfViews() {
+  return !MUTANT(kViewOnWrongOwnerOnly) && !MUTANT(kNoViewOnRetry) && !MUTANT(kNoViewNoDeadline);
+}
 
 }  // namespace
 
@@ -323,7 +325,8 @@ void Session::Push(PushCall push, PushCallback done) {
 
 void Session::StartCall(Call call) {
   const CallId id = ++next_call_;
-  call.routed.deadline = runtime_.clock.Now() + options_.call_deadline;
+  const int patience = MUTANT(kNoViewNoDeadline) ? 1000 : 1;
+  call.routed.deadline = runtime_.clock.Now() + options_.call_deadline * patience;
   const bool empty = call.routed.finished();
   calls_.emplace(id, std::move(call));
   if (empty) {
