@@ -76,9 +76,9 @@ TEST_F(QueryCommands, StatusIsATableForPeople) {
   EXPECT_EQ(result.out,
             "job fake: training, 50000 of 200000 records, 50000 records/s, auc 0.7100, "
             "log loss 0.5123\n\n"
-            "NAME      ROLE    STATE    RESTARTS  AGE    PARTITIONS  ROWS   MEMORY\n"
-            "ps-0      ps      running  0         1h02m  256         12345  3.0 MiB\n"
-            "worker-0  worker  running  2         1h02m  -           -      -\n");
+            "NAME      ROLE    STATE    RESTARTS  AGE    PARTITIONS  ROWS   MEMORY   CPUS\n"
+            "ps-0      ps      running  0         1h02m  256         12345  3.0 MiB  -\n"
+            "worker-0  worker  running  2         1h02m  -           -      -        -\n");
 }
 
 TEST_F(QueryCommands, StatusAsJsonIsWhatTheMasterSaid) {
