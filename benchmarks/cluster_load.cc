@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -191,7 +192,11 @@ TcpPeer::TcpPeer() {
   CHECK(pipe(ports) == 0);
   pid_ = fork();
   CHECK(pid_ >= 0);
-  if (pid_ == 0) RunTcpServer(base::Duration(0), ports[1]);
+  if (pid_ == 0) {
+    // Also when a signal ends the benchmark.
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    RunTcpServer(base::Duration(0), ports[1]);
+  }
   CHECK(read(ports[0], &port_, sizeof port_) == sizeof port_);
   close(ports[0]);
   close(ports[1]);

@@ -47,18 +47,20 @@ class MoveMatrixTest : public UpClusterTest {
   void SetUp() override {
     ASSERT_TRUE(stream::GenerateLog({.records = 40'000}, data_, {}));
     ASSERT_EQ(::setenv("STOP_POINT_FILE", stop_file_.c_str(), 1), 0);
-    const CommandOutput up = cluster_.Up({{"data", data_},
-                                          {"schema", "freshet"},
-                                          {"model", "lr"},
-                                          {"ps", "2"},
-                                          {"workers", "2"},
-                                          {"epochs", "1000000"},
-                                          {"batch_size", "128"},
-                                          {"partitions", "8"},
-                                          {"heartbeat_ms", "20"},
-                                          {"node_timeout_ms", "600"},
-                                          {"auto_balance", "false"},
-                                          {"checkpoint_interval_ms", "100"}});
+    const CommandOutput up = cluster_.Up(
+        {{"data", data_},
+         {"schema", "freshet"},
+         {"model", "lr"},
+         {"ps", "2"},
+         {"workers", "2"},
+         {"epochs", "1000000"},
+         {"batch_size", "128"},
+         // More than move at once, so that the source is still there when the first have moved.
+         {"partitions", "32"},
+         {"heartbeat_ms", "20"},
+         {"node_timeout_ms", "600"},
+         {"auto_balance", "false"},
+         {"checkpoint_interval_ms", "100"}});
     ASSERT_EQ(up.code, 0) << up.err;
     ASSERT_FALSE(cluster_.AwaitRecords(40'000).is_null());
   }
