@@ -50,8 +50,8 @@ class RowArena {
     RowArena& arena_;
   };
 
-  // First touch of fresh memory is slow; a PS with a moment to spare calls this. Returns the bytes
-  // prepared, at most `step_bytes`; 0 = enough is ready.
+  // First touch of fresh memory is slow: prepares some before it is needed, as table_bench does between
+  // its rounds. Returns the bytes prepared, at most `step_bytes`; 0 = enough is ready.
   size_t TouchAhead(size_t step_bytes);
 
   std::byte* base() const { return base_; }
