@@ -46,6 +46,14 @@ std::string PauseText(const protocol::MoveReport& report) {
       ms(report.longest_turn_us));
 }
 
+// Rule G11: this very migration, by whom it goes to.
+bool Stands(const Place& place, uint16_t target, const protocol::MoveReport& report) {
+  const bool unchecked = MUTANT(kLatePreparedUnchecked);
+  const bool same = place.migration == report.migration || MUTANT(kLatePrepared) || unchecked;
+  const bool same_tenure = place.tenure == report.tenure || unchecked;
+  return same && same_tenure && place.target == target && report.migration.value() != 0;
+}
+
 }  // namespace
 
 PlanRecord* PlanRunner::Running() {
@@ -312,10 +320,7 @@ Result<> PlanRunner::OnReport(const std::string& from, const protocol::MoveRepor
   }
   // Its own answer was lost.
   if (place.node == *sender && place.tenure == report.tenure.Next()) return {};
-  const bool unchecked = MUTANT(kLatePreparedUnchecked);
-  const bool stands = place.migration == report.migration || MUTANT(kLatePrepared) || unchecked;
-  const bool same_tenure = place.tenure == report.tenure || unchecked;
-  if (!stands || place.target != *sender || !same_tenure || report.migration.value() == 0) {
+  if (!Stands(place, *sender, report)) {
     return Fail(ErrorCode::kConflict, "that migration is over");
   }
   if (report.state == protocol::MoveState::kPrepared) {
@@ -346,9 +351,7 @@ void PlanRunner::CommitPrepared() {
   std::vector<std::pair<std::string, std::string>> moved;  // to whom, and what for people
   for (const auto& [target, report] : std::exchange(prepared_, {})) {
     const Place& place = view.places[report.partition.value()];
-    const bool stands = place.migration == report.migration && place.target == target &&
-                        place.tenure == report.tenure;
-    if (!stands) continue;
+    if (!Stands(place, target, report)) continue;
     const std::string from = view.nodes[place.node].name;
     if (!Commit(target, report)) continue;
     moved.emplace_back(view.nodes[target].name,
