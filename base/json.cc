@@ -7,9 +7,28 @@
 namespace freshet::base {
 namespace {
 
-// The length of the well-formed UTF-8 sequence at the start of `text`, 0 when there is none.
-// Follows table 3-7 of the Unicode standard: no overlong forms, surrogates or values above 10FFFF.
-size_t SequenceLength(std::string_view text) {
+void AppendEscaped(char c, std::string& out) {
+  switch (c) {
+    case '"': out += "\\\""; return;
+    case '\\': out += "\\\\"; return;
+    case '\n': out += "\\n"; return;
+    case '\r': out += "\\r"; return;
+    case '\t': out += "\\t"; return;
+    default: break;
+  }
+  if (static_cast<uint8_t>(c) >= 0x20 && c != 0x7F) {
+    out += c;
+    return;
+  }
+  constexpr char kDigits[] = "0123456789abcdef";
+  out += "\\u00";
+  out += kDigits[static_cast<uint8_t>(c) >> 4];
+  out += kDigits[static_cast<uint8_t>(c) & 15];
+}
+
+}  // namespace
+
+size_t Utf8SequenceLength(std::string_view text) {
   const auto byte = [&](size_t i) {
     return i < text.size() ? static_cast<uint8_t>(text[i]) : uint8_t{0};
   };
@@ -32,31 +51,10 @@ size_t SequenceLength(std::string_view text) {
   return 0;
 }
 
-void AppendEscaped(char c, std::string& out) {
-  switch (c) {
-    case '"': out += "\\\""; return;
-    case '\\': out += "\\\\"; return;
-    case '\n': out += "\\n"; return;
-    case '\r': out += "\\r"; return;
-    case '\t': out += "\\t"; return;
-    default: break;
-  }
-  if (static_cast<uint8_t>(c) >= 0x20 && c != 0x7F) {
-    out += c;
-    return;
-  }
-  constexpr char kDigits[] = "0123456789abcdef";
-  out += "\\u00";
-  out += kDigits[static_cast<uint8_t>(c) >> 4];
-  out += kDigits[static_cast<uint8_t>(c) & 15];
-}
-
-}  // namespace
-
 void AppendJsonString(std::string_view text, std::string& out) {
   out += '"';
   while (!text.empty()) {
-    const size_t length = SequenceLength(text);
+    const size_t length = Utf8SequenceLength(text);
     if (length == 0) {
       out += "\xEF\xBF\xBD";
     } else if (length == 1) {
