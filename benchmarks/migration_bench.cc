@@ -35,6 +35,7 @@ struct Options {
   uint32_t partitions = 256;
   double before_seconds = 3;
   std::chrono::milliseconds checkpoint_interval{10'000};
+  base::ByteSize migration_bandwidth{0};
   std::string dir;
   bool events = false;
 
@@ -47,6 +48,8 @@ struct Options {
     fields.Add("partitions", &partitions, {.min = 4, .max = 4096}, "of the cluster");
     fields.Add("before_seconds", &before_seconds, {.min = 0.05, .max = 600.0},
                "how long the load is measured before a plan");
+    fields.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},
+               "bytes a second that may arrive at one server; 0 = as fast as it goes");
     fields.Add("checkpoint_interval_ms", &checkpoint_interval, {.min = 10ms, .max = 1h},
                "of the servers");
     fields.Add("dir", &dir, "existing directory to work in; default: of temporary files");
@@ -97,6 +100,20 @@ class Watch {
     return lowest;
   }
 
+  // Millions of records in each second from the plan's begin on.
+  std::string BySecond() const {
+    std::string text;
+    size_t from = 0;
+    for (size_t i = 1; i < samples_.size(); ++i) {
+      const double seconds = samples_[i].at - samples_[from].at;
+      if (seconds < 1) continue;
+      const uint64_t records = samples_[i].records - samples_[from].records;
+      text += fmt::format(" {:.2f}", static_cast<double>(records) / seconds / 1e6);
+      from = i;
+    }
+    return text;
+  }
+
  private:
   struct Entry {
     double at = 0;
@@ -130,6 +147,7 @@ struct Outcome {
   double lowest = 0;
   double with_tcp = 0;
   double longest_stall_ms = 0;
+  std::string by_second;
   std::vector<std::string> wrong;
 
   double Number(const char* key) const { return plan.value(key, 0.0); }
@@ -171,6 +189,7 @@ class Bench {
     outcome.moving_s = watch.MovingSeconds();
     if (flowing) {
       outcome.lowest = watch.LowestSecond();
+      outcome.by_second = watch.BySecond();
       outcome.longest_stall_ms = watch.longest_stall() * 1e3;
     }
     CopyByTcp(&outcome);
@@ -335,6 +354,9 @@ void Print(const Outcome& o, const Options& options) {
   }
   fmt::print("{} |\n", o.wrong.empty() ? "ok" : fmt::format("{}", fmt::join(o.wrong, ", ")));
   std::fflush(stdout);
+  if (!o.by_second.empty()) {
+    fmt::print(stderr, "{}: million records in each second:{}\n", o.name, o.by_second);
+  }
 }
 
 int Run(const Options& options, const std::string& dir) {
@@ -347,7 +369,8 @@ int Run(const Options& options, const std::string& dir) {
        .launcher = "local",
        .master_args = {"--follow", "--partitions", std::to_string(options.partitions),
                        "--checkpoint-interval-ms",
-                       std::to_string(options.checkpoint_interval.count())}});
+                       std::to_string(options.checkpoint_interval.count()), "--migration-bandwidth",
+                       std::to_string(options.migration_bandwidth.bytes)}});
   if (auto started = cluster.Start(); !started) {
     fmt::print(stderr, "migration_bench: {}\n", started.error().message);
     return 1;
