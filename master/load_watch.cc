@@ -259,8 +259,9 @@ bool LoadWatch::IsUneven(const Uses& uses) {
 // What a server did when it was found to be too slow is all that it is trusted with for now.
 void LoadWatch::Distrust(const std::vector<PlannedMove>& moves, const Uses& uses) {
   for (auto& [node, server] : servers_) {
-    const bool sheds = std::any_of(moves.begin(), moves.end(),
-                                   [&](const PlannedMove& move) { return move.from == node; });
+    const bool sheds =
+        std::any_of(moves.begin(), moves.end(),
+                    [&, own = node](const PlannedMove& move) { return move.from == own; });
     if (!sheds || server.cost <= 0 || uses.of.at(node) < uses.even * options_.act_above) continue;
     server.trust_samples = server.trusted > 0
                                ? std::min(server.trust_samples * 2, options_.trust_samples_most)
