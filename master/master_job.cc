@@ -23,6 +23,9 @@ using transport::PeerId;
 
 namespace {
 
+constexpr milliseconds kTick{100};
+// A tick that comes later by this: the process was stopped, or its machine, or its disk stood still.
+constexpr milliseconds kOwnAbsence{500};
 constexpr seconds kPredictionPatience{2};
 // Partitions that move may be reported by nobody for a moment.
 constexpr seconds kAuditPatience{20};
@@ -145,8 +148,22 @@ void MasterNode::EndLeasesOf(const Node& node) {
   }
 }
 
+void MasterNode::BeginTicks() {
+  ticked_ = runtime_.clock.Now();
+  tick_timer_ = runtime_.timers.After(kTick, [this] { Tick(); });
+}
+
+// Who seems silent may have spoken while this process could not listen: that time counts for nobody.
+void MasterNode::ForgiveOwnAbsence() {
+  const base::Instant now = runtime_.clock.Now();
+  const base::Duration late = now - ticked_ - kTick;
+  if (late < kOwnAbsence) return;
+  for (auto& [name, node] : nodes_) node.last_heard = std::min(now, node.last_heard + late);
+}
+
 void MasterNode::Tick() {
-  tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
+  ForgiveOwnAbsence();
+  BeginTicks();
   CheckNodes();
   SampleRates();
   for (PendingAudit& audit : std::exchange(pending_audits_, {})) AuditUntil(std::move(audit));

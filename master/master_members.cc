@@ -51,7 +51,7 @@ void MasterNode::Start() {
   ProbeLogs(options_.job.logs);
   StartNodes();
   FollowConfiguration();
-  tick_timer_ = runtime_.timers.After(milliseconds(100), [this] { Tick(); });
+  BeginTicks();
 }
 
 Result<> MasterNode::LoadState() {

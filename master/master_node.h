@@ -266,6 +266,8 @@ class MasterNode : public transport::PacketHandler {
                       const protocol::Packet& packet);
   std::optional<protocol::Lease> GrantLease(const LeaseBook::Holder& holder, const Node& worker);
   uint64_t LeaseRecords(const LogState& log, const Node& worker) const;
+  void BeginTicks();
+  void ForgiveOwnAbsence();
   void Tick();
   void CountRecords();
   void NoteServing(const Node& node);
@@ -325,6 +327,7 @@ class MasterNode : public transport::PacketHandler {
   base::Instant training_began_;
   base::Instant training_ended_;
   base::TimerId tick_timer_;
+  base::Instant ticked_;
   base::TimerId probe_timer_;
   std::map<std::string, base::TimerId> restart_timers_;
   base::Instant sampled_;

@@ -29,6 +29,12 @@ class FakeRuntime {
     clock_.now = until;
   }
 
+  // The process is stopped for so long: what fell due meanwhile runs late, all at the end.
+  void Stop(Duration by) {
+    clock_.now += by;
+    Advance(Duration(0));
+  }
+
   // Background work that has been asked for and not yet been done.
   size_t queued() const { return executor_.queue.size(); }
   // Does the oldest of it, and lets its `done` run.

@@ -229,6 +229,28 @@ TEST_F(MasterWithChildrenTest, TheLastWordsOfAChildThatHasEndedDoNotKeepAStopFro
   EXPECT_TRUE(stopped);
 }
 
+TEST_F(MasterWithChildrenTest, WhoIsSilentForTooLongIsLostAndThenEnded) {
+  ps_ = RegisterChild(kPs, Role::kPs, "ps-0");
+  runtime_.Advance(MasterOptions().node_timeout + seconds(1));
+  EXPECT_EQ(node_->nodes().at("ps-0").state, "lost");
+  EXPECT_TRUE(children_.asked.empty());
+  runtime_.Advance(MasterOptions().hung_timeout);
+  EXPECT_EQ(children_.asked, (std::vector<std::string>{"ps-0"}));
+}
+
+TEST_F(MasterWithChildrenTest, AMasterThatWasStoppedItselfBlamesNobody) {
+  ps_ = RegisterChild(kPs, Role::kPs, "ps-0");
+  worker_ = RegisterChild(kWorker, Role::kWorker, "worker-0");
+  Report({}, 0, CurrentTenure());
+  runtime_.Stop(2 * MasterOptions().hung_timeout);
+  EXPECT_EQ(node_->nodes().at("ps-0").state, "running");
+  EXPECT_EQ(node_->nodes().at("worker-0").state, "running");
+  EXPECT_TRUE(children_.asked.empty());
+  // Who is silent after that is as lost as ever.
+  runtime_.Advance(MasterOptions().node_timeout + seconds(1));
+  EXPECT_EQ(node_->nodes().at("ps-0").state, "lost");
+}
+
 TEST_F(MasterNodeTest, StrangersAndGarbageAreAnsweredOrDropped) {
   StartTraining();
   node_->OnPacket(kOther, {});
