@@ -7,8 +7,14 @@
 //   migration_bench [--rows N] [--dim N] [--depth N] [--partitions N] [--before-seconds S] [--dir D]
 #include <fmt/format.h>
 
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
+#include <csignal>
 #include <cstdio>
 #include <map>
 #include <string>
@@ -36,7 +42,9 @@ struct Options {
   double before_seconds = 3;
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize migration_bandwidth{0};
+  uint32_t migration_share = 20;
   std::string dir;
+  base::ByteSize memory_at_hand{0};
   bool events = false;
 
   void Declare(base::ConfigFields& fields) {
@@ -49,14 +57,56 @@ struct Options {
     fields.Add("before_seconds", &before_seconds, {.min = 0.05, .max = 600.0},
                "how long the load is measured before a plan");
     fields.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},
-               "bytes a second that may arrive at one server; 0 = as fast as it goes");
+               "bytes a second that may arrive at one server; 0 = no bound");
+    fields.Add("migration_share", &migration_share, {.min = 1, .max = 100},
+               "percent of the time that copying takes under load; 100 = as fast as it goes");
     fields.Add("checkpoint_interval_ms", &checkpoint_interval, {.min = 10ms, .max = 1h},
                "of the servers");
+    fields.Add("memory_at_hand", &memory_at_hand, {.max = base::GiB(64)},
+               "memory that the system has got ready before each plan");
     fields.Add("dir", &dir, "existing directory to work in; default: of temporary files");
     fields.Add("events", &events, "print what the master says of each partition");
   }
   // Key, count, weights and state, as a slice holds them.
   double RowBytes() const { return 12 + double{8} * dim; }
+};
+
+// Memory that the system has already got when a plan begins: a child takes it, and ends then. A virtual
+// machine whose host takes back what is free has none at hand otherwise, and each first touch waits for it.
+class MemoryKeeper {
+ public:
+  explicit MemoryKeeper(uint64_t bytes) {
+    if (bytes == 0) return;
+    int ready[2];
+    CHECK(pipe(ready) == 0);
+    pid_ = fork();
+    CHECK(pid_ >= 0);
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      void* memory =
+          mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (memory != MAP_FAILED) (void)madvise(memory, bytes, MADV_POPULATE_WRITE);
+      (void)!write(ready[1], "", 1);
+      for (;;) pause();
+    }
+    char byte = 0;
+    CHECK(read(ready[0], &byte, 1) == 1);
+    close(ready[0]);
+    close(ready[1]);
+  }
+  ~MemoryKeeper() { Release(); }
+  MemoryKeeper(const MemoryKeeper&) = delete;
+  MemoryKeeper& operator=(const MemoryKeeper&) = delete;
+
+  void Release() {
+    if (pid_ == 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    pid_ = 0;
+  }
+
+ private:
+  pid_t pid_ = 0;
 };
 
 // What the worker sees while a plan runs.
@@ -169,7 +219,7 @@ class Bench {
       while (Status().at("job").at("phase") == "starting") Sleep();
     });
     FillTable(client_, load_, options.rows);
-    client_.RunFor(1.0);
+    WarmUp();
   }
 
   Outcome Run(const std::string& name, const Json& request, Pushes pushes) {
@@ -177,6 +227,7 @@ class Bench {
     outcome.name = name;
     outcome.pushes = pushes;
     const bool flowing = pushes == Pushes::kFlowing;
+    MemoryKeeper memory(options_.memory_at_hand.bytes);
     if (flowing) {
       load_.StartRandom(CallKind::kPush, nullptr);
       outcome.before = RateOver(options_.before_seconds);
@@ -184,6 +235,7 @@ class Bench {
     const RowSum rows = flowing ? RowSum() : SumRows();
     const auto nodes = Nodes();
     Watch watch(load_, client_.session());
+    memory.Release();
     Alongside([&] { outcome.plan = FollowPlan(request); }, watch);
     RunFor(flowing ? 1.0 : 0.0, watch);
     outcome.moving_s = watch.MovingSeconds();
@@ -213,6 +265,19 @@ class Bench {
  private:
   // Name -> pid and restarts.
   using NodeStates = std::map<std::string, std::pair<int64_t, int64_t>>;
+
+  // Servers that have been up for a while have written all their rows, from buffers and into pages of the
+  // disk's cache that were there before.
+  void WarmUp() {
+    load_.StartRandom(CallKind::kPush, nullptr);
+    for (int i = 0; i < 2; ++i) {
+      client_.RunFor(0.5);
+      Alongside(
+          [this] { CHECK(admin_.Post("/v1/checkpoint", std::chrono::minutes(1)).has_value()); });
+    }
+    load_.Stop();
+    client_.Await([&] { return load_.idle(); });
+  }
 
   void Alongside(std::function<void()> work) {
     client_.AwaitWork(std::move(work), [] {});
@@ -370,7 +435,8 @@ int Run(const Options& options, const std::string& dir) {
        .master_args = {"--follow", "--partitions", std::to_string(options.partitions),
                        "--checkpoint-interval-ms",
                        std::to_string(options.checkpoint_interval.count()), "--migration-bandwidth",
-                       std::to_string(options.migration_bandwidth.bytes)}});
+                       std::to_string(options.migration_bandwidth.bytes), "--migration-share",
+                       std::to_string(options.migration_share)}});
   if (auto started = cluster.Start(); !started) {
     fmt::print(stderr, "migration_bench: {}\n", started.error().message);
     return 1;

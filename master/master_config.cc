@@ -57,7 +57,9 @@ void MasterConfig::Declare(base::ConfigFields& f) {
   f.Add("ps_memory_limit", &ps_memory_limit, {.min = base::MiB(16), .max = base::GiB(64)},
         "most memory of one server for rows and indexes");
   f.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},
-        "bytes a second of partitions that move to one server; 0 = as fast as it goes");
+        "bytes a second of partitions that move to one server; 0 = no bound");
+  f.Add("migration_share", &migration_share, {.min = 1, .max = 100},
+        "percent of the time that copying partitions takes while workers are served");
   f.Add("auto_balance", &auto_balance,
         "partitions leave servers that are slow, hot or short of memory without being told to");
   f.Add("balance_interval_ms", &balance_interval, {.min = 100ms, .max = 1h},
@@ -179,7 +181,8 @@ base::Result<MasterOptions> MasterConfig::Options() const {
   const std::vector<std::string> log_args = {"--log-level", log.level, "--log-format", log.format};
   options.ps_args = {"--checkpoint-interval-ms", std::to_string(checkpoint_interval.count()),
                      "--memory-limit",           std::to_string(ps_memory_limit.bytes),
-                     "--migration-bandwidth",    std::to_string(migration_bandwidth.bytes)};
+                     "--migration-bandwidth",    std::to_string(migration_bandwidth.bytes),
+                     "--migration-share",        std::to_string(migration_share)};
   options.ps_args.insert(options.ps_args.end(), log_args.begin(), log_args.end());
   options.worker_args = log_args;
   return options;

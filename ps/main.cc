@@ -47,10 +47,14 @@ int main(int argc, char** argv) {
 
   auto options = config.Options(daemon.endpoint().bound_address(), getpid());
   options.processor_times = {transport::ThreadProcessorTime, transport::MessageThreadTimes};
+  transport::ThreadExecutor memory_executor(daemon.loop());
+  options.memory_executor = &memory_executor;
   ps::PsNode node(std::move(options), daemon.runtime(), daemon.endpoint(), **store,
                   [&daemon](int code, const std::string&) { daemon.Exit(code); });
   daemon.endpoint().SetHandler(node);
   daemon.on_drain = [&] { node.Drain([&daemon] { daemon.Exit(0); }); };
   node.Start();
-  return daemon.Run();
+  const int code = daemon.Run();
+  memory_executor.Shutdown(transport::ThreadExecutor::Queued::kDrop);
+  return code;
 }

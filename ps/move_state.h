@@ -44,6 +44,7 @@ struct MoveTarget::Move {
   uint64_t stored_bytes = 0;
   uint64_t stored_difference_bytes = 0;
   uint32_t stored_differences = 0;
+  base::Instant asked;
   base::Instant cut_at;
   base::Instant freeze_asked;
   base::Instant copied;

@@ -32,9 +32,6 @@ constexpr uint32_t kMaxRounds = 4;
 constexpr uint32_t kMaxDifferences = 6;
 // What changed during a longer write is copied before the freeze.
 constexpr milliseconds kQuickStore{25};
-// Slices on their way here, of all partitions together: more make pushes wait, and the wire is busy with
-// two.
-constexpr uint32_t kMaxSlices = 4;
 // Cut for the store in one turn of the loop.
 constexpr size_t kTurnBytes = 512u << 10;
 constexpr milliseconds kRetryDelay{50};
@@ -61,6 +58,7 @@ std::vector<protocol::Buffer> BlocksOf(Packet& packet) {
 }  // namespace
 
 MoveTarget::~MoveTarget() {
+  parts_.runtime.timers.Cancel(pace_timer_);
   for (auto& [partition, move] : moves_) {
     move->ended = true;
     // Callbacks that never run may keep the move for longer than the arena lives.
@@ -169,18 +167,11 @@ void MoveTarget::Later(const MovePtr& move, base::Duration delay, std::function<
 }
 
 void MoveTarget::AskSlice(const MovePtr& move) {
-  // Both loops and the wire are for what workers wait for, and a push is not to wait for many slices.
-  if (!freezing_.empty() || slices_asked_ >= kMaxSlices) {
-    to_ask_.push_back(move);
-    return;
-  }
-  const base::Instant now = parts_.runtime.clock.Now();
-  if (parts_.bytes_per_second > 0 && next_slice_ > now) {
-    return Later(move, next_slice_ - now, [this, move] { AskSlice(move); });
-  }
-  move->slice_asked = true;
-  ++slices_asked_;
-  Ask(move, CopyMode::kSlice);
+  // When copying is slow, one partition after the other: what is copied soon changes less meanwhile. When
+  // it is fast, all at once, so that they are frozen together.
+  const bool begun = move->at != protocol::CopyPosition();
+  begun&& pace_.gives_way() ? to_ask_.push_front(move) : to_ask_.push_back(move);
+  AskWaiting();
 }
 
 void MoveTarget::EndSlice(const MovePtr& move) {
@@ -188,16 +179,26 @@ void MoveTarget::EndSlice(const MovePtr& move) {
 }
 
 void MoveTarget::AskWaiting() {
-  while (freezing_.empty() && slices_asked_ < kMaxSlices && !to_ask_.empty()) {
+  // One reading for both: between two the wait could end, and nothing would be asked or waited for.
+  const base::Duration wait = pace_.Wait(parts_.runtime.clock.Now());
+  parts_.runtime.timers.Cancel(pace_timer_);
+  while (!to_ask_.empty() && freezing_.empty() && slices_asked_ < pace_.MaxSlices()) {
+    if (wait > base::Duration(0)) {
+      pace_timer_ = parts_.runtime.timers.After(wait, [this] { AskWaiting(); });
+      return;
+    }
     const MovePtr move = to_ask_.front();
     to_ask_.pop_front();
-    AskSlice(move);
+    move->slice_asked = true;
+    ++slices_asked_;
+    Ask(move, CopyMode::kSlice);
   }
 }
 
 void MoveTarget::Ask(const MovePtr& move, CopyMode mode) {
   const protocol::CopyRequest request{move->partition, move->id, move->tenure, mode,
                                       move->since_cut, move->at};
+  move->asked = parts_.runtime.clock.Now();
   move->call = parts_.rpc.Call(move->source, parts_.sender, request, {},
                                mode == CopyMode::kFreeze ? kFreezeCall : kCopyCall,
                                [this, move, mode](Result<Packet> packet) {
@@ -218,9 +219,9 @@ void MoveTarget::OnAnswer(const MovePtr& move, CopyMode mode, Result<Packet> pac
   move->bytes += bytes;
   move->round_bytes += bytes;
   move->longest_turn_us = std::max(move->longest_turn_us, reply->turn_us);
-  if (parts_.bytes_per_second > 0) {
-    const base::Instant from = std::max(next_slice_, parts_.runtime.clock.Now());
-    next_slice_ = from + base::Duration(bytes * 1'000'000 / parts_.bytes_per_second);
+  if (mode == CopyMode::kSlice) {
+    const base::Instant now = parts_.runtime.clock.Now();
+    pace_.OnSlice(now, {now - move->asked, base::Duration(reply->quiet_us), bytes});
   }
   const auto room = move->rows->Reserve(reply->tables);
   if (!room) return Failed(move, room.error());

@@ -20,6 +20,7 @@
 #include "protocol/codec.h"
 #include "protocol/move_messages.h"
 #include "ps/checkpointer.h"
+#include "ps/copy_pace.h"
 #include "ps/partition.h"
 #include "transport/endpoint.h"
 #include "transport/rpc_client.h"
@@ -47,11 +48,10 @@ class MoveTarget {
     RowArena& arena;
     checkpoint::ImageStore& store;
     Checkpointer& checkpointer;
-    // Of slices, all migrations together; 0 = as fast as it goes.
-    uint64_t bytes_per_second = 0;
+    CopyPaceOptions pace;  // all migrations together
   };
 
-  explicit MoveTarget(const Parts& parts) : parts_(parts) {}
+  explicit MoveTarget(const Parts& parts) : parts_(parts), pace_(parts.pace) {}
   ~MoveTarget();
   MoveTarget(const MoveTarget&) = delete;
   MoveTarget& operator=(const MoveTarget&) = delete;
@@ -109,7 +109,8 @@ class MoveTarget {
   std::vector<MovePtr> freezing_;  // together; nothing else is copied or written meanwhile
   std::deque<MovePtr> to_ask_;     // for their next slice, when they may
   uint32_t slices_asked_ = 0;
-  base::Instant next_slice_;
+  CopyPace pace_;
+  base::TimerId pace_timer_;
   // Only for MUTANT(kCopyOutlivesMigration).
   std::map<protocol::PartitionId, MovePtr> kept_;
 };

@@ -21,6 +21,7 @@ struct PsConfig {
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize memory_limit = base::GiB(32);
   base::ByteSize migration_bandwidth{0};
+  uint32_t migration_share = CopyPaceOptions().share_percent;
   base::LogOptions log;
 
   void Declare(base::ConfigFields& fields) {
@@ -37,7 +38,9 @@ struct PsConfig {
     fields.Add("memory_limit", &memory_limit, {.min = base::MiB(16), .max = base::GiB(64)},
                "most memory for rows and indexes");
     fields.Add("migration_bandwidth", &migration_bandwidth, {.max = base::GiB(64)},
-               "bytes a second of partitions that move here; 0 = as fast as it goes");
+               "bytes a second of partitions that move here; 0 = no bound");
+    fields.Add("migration_share", &migration_share, {.min = 1, .max = 100},
+               "percent of the time that copying partitions takes while workers are served");
     log.Declare(fields);
   }
 
@@ -61,7 +64,7 @@ struct PsConfig {
     options.pid = pid;
     options.checkpoint.interval = checkpoint_interval;
     options.memory_limit_bytes = memory_limit.bytes;
-    options.migration_bytes_per_second = migration_bandwidth.bytes;
+    options.migration_pace = {migration_bandwidth.bytes, migration_share};
     return options;
   }
 };

@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/mutant.h"
 #include "base/stop_point.h"
-#include "protocol/audit.h"
+#include "ps/audit_reply.h"
 
 namespace freshet::ps {
 
@@ -66,6 +66,7 @@ PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& en
       store_(store),
       exit_(std::move(exit)),
       arena_(RowArenaOptions{.limit_bytes = options_.memory_limit_bytes}),
+      toucher_(arena_, options_.memory_executor),
       data_(slots_, tables_),
       checkpointer_(slots_, store, runtime, options_.checkpoint),
       copier_(slots_, store, runtime, checkpointer_),
@@ -73,7 +74,7 @@ PsNode::PsNode(PsOptions options, base::Runtime runtime, transport::Endpoint& en
       rpc_(endpoint, runtime, kMaxCalls),
       process_(runtime.random.Next()),
       target_({runtime, endpoint, rpc_, sender_, master_, tables_, arena_, store, checkpointer_,
-               options_.migration_bytes_per_second}),
+               options_.migration_pace}),
       work_(runtime.clock, runtime.timers, options_.processor_times) {
   checkpointer_.on_failure = [this](const std::string& why) {
     Exit(1, "cannot make images durable: " + why);
@@ -435,25 +436,7 @@ void PsNode::OnCheckpoint(PeerId from, RequestId request) {
   });
 }
 
-void PsNode::OnAudit(PeerId from, RequestId request) {
-  protocol::AuditReply reply;
-  for (size_t p = 0; p < slots_.size(); ++p) {
-    const Slot& slot = slots_[p];
-    if (!slot.serving()) continue;
-    auto& audit = reply.partitions.emplace_back();
-    audit.partition = PartitionId(static_cast<uint16_t>(p));
-    audit.tenure = slot.tenure;
-    audit.applied = slot.partition->applied();
-    slot.partition->ForEachRow(
-        protocol::kAuditTable, [&audit](protocol::Key key, std::span<const float> weights) {
-          uint64_t counters[protocol::kAuditCounters];
-          std::memcpy(counters, weights.data(), sizeof counters);
-          audit.keys.push_back(key);
-          audit.counters.insert(audit.counters.end(), std::begin(counters), std::end(counters));
-        });
-  }
-  Reply(from, request, reply);
-}
+void PsNode::OnAudit(PeerId from, RequestId request) { Reply(from, request, AuditOf(slots_)); }
 
 void PsNode::OnCopy(PeerId from, RequestId request, const Packet& packet) {
   const auto body = protocol::DecodeBody<protocol::CopyRequest>(packet);
@@ -461,7 +444,9 @@ void PsNode::OnCopy(PeerId from, RequestId request, const Packet& packet) {
   const base::Instant began = runtime_.clock.Now();
   auto answer = source_.Handle(*body);
   if (!answer) return ReplyError(from, request, answer.error());
-  answer->reply.turn_us = static_cast<uint64_t>((runtime_.clock.Now() - began).count());
+  const base::Instant now = runtime_.clock.Now();
+  answer->reply.turn_us = static_cast<uint64_t>((now - began).count());
+  answer->reply.quiet_us = static_cast<uint64_t>((now - work_.last_work()).count());
   Reply(from, request, answer->reply, std::move(answer->blocks));
 }
 

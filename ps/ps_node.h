@@ -20,6 +20,7 @@
 #include "ps/copy_source.h"
 #include "ps/data_service.h"
 #include "ps/image_copier.h"
+#include "ps/memory_toucher.h"
 #include "ps/move_target.h"
 #include "ps/row_arena.h"
 #include "ps/slot.h"
@@ -36,8 +37,9 @@ struct PsOptions {
   int64_t pid = 0;
   CheckpointerOptions checkpoint;
   uint64_t memory_limit_bytes = 64ull << 30;
-  uint64_t migration_bytes_per_second = 0;  // 0 = as fast as it goes
+  CopyPaceOptions migration_pace;
   ProcessorTimes processor_times;
+  base::Executor* memory_executor = nullptr;  // see MemoryToucher
 };
 
 class PsNode : public transport::PacketHandler {
@@ -97,6 +99,7 @@ class PsNode : public transport::PacketHandler {
   checkpoint::ImageStore& store_;
   ExitHandler exit_;
   RowArena arena_;
+  MemoryToucher toucher_;
   TableSet tables_;
   Slots slots_;
   DataService data_;

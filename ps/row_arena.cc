@@ -74,7 +74,10 @@ std::byte* RowArena::Allocate(size_t bytes) {
     free_[static_cast<size_t>(c)].insert(offset + (kMinBlockBytes << c));
   }
   used_bytes_ += bytes;
-  high_water_ = std::max(high_water_, offset + bytes);
+  if (offset + bytes > high_water_) {
+    high_water_ = offset + bytes;
+    if (on_growth) on_growth();
+  }
   return base_ + offset;
 }
 
@@ -92,22 +95,31 @@ void RowArena::Free(std::byte* block, size_t bytes) {
   free_[static_cast<size_t>(c)].insert(offset);
 }
 
-size_t RowArena::TouchAhead(size_t step_bytes) {
-  if (base_ == nullptr) return 0;
+RowArena::Stretch RowArena::NextToTouch(size_t step_bytes, uint64_t ahead_bytes) {
+  if (base_ == nullptr) return {};
   const uint64_t left = options_.limit_bytes - std::min(options_.limit_bytes, used_bytes_);
-  const uint64_t ahead = std::min(options_.touch_ahead_bytes, left);
-  const uint64_t target =
-      std::min(range_bytes_, high_water_ + ahead) / kHugePageBytes * kHugePageBytes;
-  if (touched_ >= target) return 0;
+  const uint64_t end = high_water_ + std::min(ahead_bytes, left);
+  const uint64_t target = std::min(range_bytes_, end) / kHugePageBytes * kHugePageBytes;
+  if (touched_ >= target) return {};
   const size_t step = std::min<uint64_t>(
       std::max<uint64_t>(step_bytes, kHugePageBytes) / kHugePageBytes * kHugePageBytes,
       target - touched_);
-#ifdef MADV_POPULATE_WRITE
-  // Leaves the content alone, so rows below the high-water mark are safe. Kernels before 5.14 refuse.
-  (void)madvise(base_ + touched_, step, MADV_POPULATE_WRITE);
-#endif
+  const Stretch stretch{base_ + touched_, step};
   touched_ += step;
-  return step;
+  return stretch;
+}
+
+void RowArena::Touch([[maybe_unused]] const Stretch& stretch) {
+#ifdef MADV_POPULATE_WRITE
+  // Kernels before 5.14 refuse; then the first row of each page waits for it.
+  (void)madvise(stretch.begin, stretch.bytes, MADV_POPULATE_WRITE);
+#endif
+}
+
+size_t RowArena::TouchAhead(size_t step_bytes) {
+  const Stretch stretch = NextToTouch(step_bytes, options_.touch_ahead_bytes);
+  if (stretch.bytes > 0) Touch(stretch);
+  return stretch.bytes;
 }
 
 }  // namespace freshet::ps

@@ -2,12 +2,13 @@
 // RowArena: the memory of all rows and indexes of one PS, in huge pages. It reserves one range of
 // addresses, so that a row is named by 32 bits (its distance from the base in 16-byte steps), and hands
 // out blocks of a power of two, aligned to their size (buddy allocator). Belongs to the PS loop. At its
-// limit Allocate says no; it never aborts for want of memory.
+// limit Allocate says no; it never aborts for want of memory. Touch is for any thread.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <set>
 
 namespace freshet::ps {
@@ -50,9 +51,19 @@ class RowArena {
     RowArena& arena_;
   };
 
-  // First touch of fresh memory is slow: prepares some before it is needed, as table_bench does between
-  // its rounds. Returns the bytes prepared, at most `step_bytes`; 0 = enough is ready.
+  // First touch of fresh memory is slow, so some is to be prepared before it is needed: the next stretch,
+  // at most `step_bytes`, of what is not prepared yet up to `ahead_bytes` behind the highest block.
+  struct Stretch {
+    std::byte* begin = nullptr;
+    size_t bytes = 0;  // 0 = enough is ready
+  };
+  Stretch NextToTouch(size_t step_bytes, uint64_t ahead_bytes);
+  // Has memory put behind it and leaves the content alone, so rows that lie there already are safe.
+  static void Touch(const Stretch& stretch);
+  // Both; the bytes prepared.
   size_t TouchAhead(size_t step_bytes);
+  // Called when a block reaches further than all before.
+  std::function<void()> on_growth;
 
   std::byte* base() const { return base_; }
   uint64_t used_bytes() const { return used_bytes_; }
