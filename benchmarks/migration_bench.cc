@@ -42,7 +42,7 @@ struct Options {
   double before_seconds = 3;
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize migration_bandwidth{0};
-  uint32_t migration_share = 20;
+  uint32_t migration_share = 10;
   std::string dir;
   base::ByteSize memory_at_hand{0};
   bool events = false;

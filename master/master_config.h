@@ -41,7 +41,7 @@ struct MasterConfig {
   std::chrono::milliseconds checkpoint_interval{10'000};
   base::ByteSize ps_memory_limit = base::GiB(32);
   base::ByteSize migration_bandwidth;
-  uint32_t migration_share = 20;
+  uint32_t migration_share = 10;
   bool auto_balance = true;
   std::chrono::milliseconds balance_interval{2'000};
   uint32_t max_ps = 64;

@@ -40,7 +40,7 @@ std::string PauseText(const protocol::MoveReport& report) {
   const uint64_t durable = std::max(report.durable_us, report.copied_us);
   return fmt::format(
       "partition {} after a pause of {:.1f} ms: {:.1f} to copy the last difference, {:.1f} to make "
-      "it durable, {:.1f} to commit; the source's loop was busy for {:.2f} ms at most",
+      "it durable, {:.1f} to commit; {:.2f} ms of the source's loop at most",
       report.partition.value(), ms(report.pause_us), ms(report.copied_us),
       ms(durable - report.copied_us), ms(report.pause_us - std::min(report.pause_us, durable)),
       ms(report.longest_turn_us));

@@ -57,7 +57,7 @@ struct CopyReply {
   AppliedSets applied;
   // Of the first slice of all rows: how many there are, so that the target makes room once.
   std::vector<TableRows> tables;
-  uint64_t turn_us = 0;   // that the source's loop was busy with it
+  uint64_t turn_us = 0;   // of the source's loop, as processor time
   uint64_t quiet_us = 0;  // since the source served a worker
   static auto Fields(auto& self, auto&& f) {
     return f(self.cut, self.next, self.more, self.version, self.applied, self.tables, self.turn_us,

@@ -10,9 +10,9 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// More make pushes wait, and the wire is busy with two.
+// More make the wire no faster.
 constexpr uint32_t kMaxSlices = 4;
-constexpr uint32_t kMaxSlicesGivingWay = 2;
+constexpr uint32_t kMaxSlicesGivingWay = 1;
 // A source whose workers said nothing for so long has none to give way to.
 constexpr milliseconds kQuiet{100};
 // One slice that met a stopped process is no reason to wait for long.

@@ -14,7 +14,7 @@ namespace freshet::ps {
 struct CopyPaceOptions {
   uint64_t bytes_per_second = 0;  // 0 = no such bound
   // Of the time, while workers are served; 100 = as fast as it goes.
-  uint32_t share_percent = 20;
+  uint32_t share_percent = 10;
 };
 
 class CopyPace {

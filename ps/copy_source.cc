@@ -14,8 +14,8 @@ using protocol::CopyMode;
 
 namespace {
 
-// Copied in a fraction of a millisecond, also from memory that no cache holds.
-constexpr size_t kSliceBytes = 512u << 10;
+// Copied here and put in place there in a fraction of a millisecond, also in memory that no cache holds.
+constexpr size_t kSliceBytes = 128u << 10;
 
 }  // namespace
 

@@ -441,12 +441,12 @@ void PsNode::OnAudit(PeerId from, RequestId request) { Reply(from, request, Audi
 void PsNode::OnCopy(PeerId from, RequestId request, const Packet& packet) {
   const auto body = protocol::DecodeBody<protocol::CopyRequest>(packet);
   if (!body) return ReplyError(from, request, body.error());
-  const base::Instant began = runtime_.clock.Now();
+  const base::Duration began = work_.Used();
   auto answer = source_.Handle(*body);
   if (!answer) return ReplyError(from, request, answer.error());
-  const base::Instant now = runtime_.clock.Now();
-  answer->reply.turn_us = static_cast<uint64_t>((now - began).count());
-  answer->reply.quiet_us = static_cast<uint64_t>((now - work_.last_work()).count());
+  answer->reply.turn_us = static_cast<uint64_t>((work_.Used() - began).count());
+  const base::Duration quiet = runtime_.clock.Now() - work_.last_work();
+  answer->reply.quiet_us = static_cast<uint64_t>(quiet.count());
   Reply(from, request, answer->reply, std::move(answer->blocks));
 }
 

@@ -34,6 +34,10 @@ WorkMeter::WorkMeter(const base::Clock& clock, base::Timers& timers, ProcessorTi
   timer_ = timers_.After(kTick, [this] { Tick(); });
 }
 
+base::Duration WorkMeter::Used() const {
+  return processor_.used ? processor_.used() : clock_.Now().time_since_epoch();
+}
+
 void WorkMeter::Begin() { began_ = Read(); }
 
 void WorkMeter::End() {

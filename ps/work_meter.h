@@ -44,6 +44,8 @@ class WorkMeter {
 
   // Since the start; grows once a window.
   uint64_t busy_us() const { return busy_us_; }
+  // Processor time of the calling thread; the clock's where nobody tells it.
+  base::Duration Used() const;
   // When the last piece of work began.
   base::Instant last_work() const { return began_.clock; }
   // Of the time it wanted, in the last window.
