@@ -347,6 +347,10 @@ bool MasterNode::Ended(const Node& node) const {
 // The node that speaks, if it is the current process of its name; otherwise it is told to go.
 Node* MasterNode::Sender(PeerId from, const Envelope& envelope) {
   Node* node = FindIncarnation(envelope.sender);
+  if (node == nullptr && plans_.HasLeft(envelope.sender)) {
+    ReplyError(from, envelope.request, ErrorCode::kUnavailable, "no plan needs this node: leave");
+    return nullptr;
+  }
   if (node == nullptr) {
     ReplyError(from, envelope.request, ErrorCode::kConflict,
                "another process has taken this node's name since");

@@ -14,6 +14,7 @@ namespace {
 // A server that joined by itself is told to leave with the answers to its heartbeats; it has done so
 // when it is silent.
 constexpr std::chrono::seconds kSilentWhenGone{2};
+constexpr size_t kMaxLeft = 256;
 
 }  // namespace
 
@@ -93,6 +94,8 @@ bool PlanRunner::EndLeaving(PlanRecord& plan) {
 void PlanRunner::OnNodeGone(const std::string& name) {
   leaving_.erase(name);
   if (const auto node = cluster_.nodes.find(name); node != cluster_.nodes.end()) {
+    left_.push_back(node->second.incarnation);
+    if (left_.size() > kMaxLeft) left_.pop_front();
     cluster_.forget(node->second);
     cluster_.nodes.erase(node);
   }
@@ -105,6 +108,11 @@ void PlanRunner::OnNodeGone(const std::string& name) {
   }
   if (cluster_.save()) cluster_.publish_view();
   cluster_.events.Add("node_left", name, "");
+}
+
+bool PlanRunner::HasLeft(protocol::Incarnation incarnation) const {
+  return incarnation.value() != 0 &&
+         std::find(left_.begin(), left_.end(), incarnation) != left_.end();
 }
 
 }  // namespace freshet::master

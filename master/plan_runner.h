@@ -6,6 +6,7 @@
 // again, a plan that cannot go on ends as failed with the reason, with every partition at one owner.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <optional>
@@ -87,6 +88,8 @@ class PlanRunner {
   // A plan that has not ended says that it shall leave.
   bool WillLeave(const std::string& name) const;
   void OnNodeGone(const std::string& name);
+  // It was told to leave, and taken for gone when it was silent; it may not have heard of either.
+  bool HasLeft(protocol::Incarnation incarnation) const;
   // A new process of that name: one that a plan given up since told to leave may stay when it is back.
   void OnNodeBegins(const Node& node);
   // It was told to leave under a master before us, or for a plan that is no more.
@@ -144,9 +147,10 @@ class PlanRunner {
   Cluster cluster_;
   PlanLimits limits_;
   std::map<std::string, int64_t>
-      leaving_;                      // told to leave by plans, and as which process; 0: not yet
-  std::vector<uint64_t> pauses_us_;  // of the running plan
-  base::Instant began_;              // of the running plan, in this process
+      leaving_;  // told to leave by plans, and as which process; 0: not yet
+  std::deque<protocol::Incarnation> left_;    // newest last
+  std::vector<uint64_t> pauses_us_;           // of the running plan
+  base::Instant began_;                       // of the running plan, in this process
   std::optional<base::Instant> waits_since_;  // it waits for somebody
   // Of a plan whose moves were decided when it began.
   std::vector<PlannedMove> decided_;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "master/master_node.h"
@@ -114,12 +115,16 @@ class PlanTest : public ::testing::Test {
     return reply.name;
   }
   // True if the answer asks it to leave.
-  bool WorkerSpeaks(uint16_t number) {
+  bool WorkerSpeaks(uint16_t number) { return WorkerHears(number) == ErrorCode::kUnavailable; }
+  // The error that its heartbeat is answered with, if any.
+  std::optional<ErrorCode> WorkerHears(uint16_t number) {
     endpoint_.sent.clear();
     node_->OnPacket(PeerId(200 + number),
                     protocol::EncodePacket({cluster_, incarnations_[200 + number]},
                                            RequestId(++request_), protocol::WorkerHeartbeat()));
-    return !endpoint_.Take<protocol::ErrorReply>().empty();
+    const auto errors = endpoint_.Take<protocol::ErrorReply>();
+    if (errors.empty()) return std::nullopt;
+    return errors.back().Body<protocol::ErrorReply>().code;
   }
   void JoinBoth() {
     Join(0);

@@ -257,6 +257,21 @@ TEST_F(PlanTest, AWorkerThatWasToldToLeaveIsNoReasonToLetTheOtherOneGo) {
   EXPECT_EQ(refused.error().message, "guest-1 is the only worker that runs: add another one first");
 }
 
+TEST_F(PlanTest, WhoWasCutOffWhileItWasDrainedIsToldToLeaveWhenItIsBack) {
+  JoinBoth();
+  JoinWorker(0);
+  JoinWorker(1);
+  const uint64_t id = Plan({PlanKind::kDrain, 0, 0, "guest-0"});
+  for (int s = 0; s < 4; ++s) {
+    EXPECT_FALSE(WorkerSpeaks(1));
+    runtime_.Advance(seconds(1));
+  }
+  ASSERT_EQ(Record(id).state, PlanState::kDone) << "it is silent, so it has gone";
+  JoinWorker(2, "guest-0");
+  EXPECT_EQ(WorkerHears(0), ErrorCode::kUnavailable);
+  EXPECT_EQ(WorkerHears(2), std::nullopt) << "the new one of its name stays";
+}
+
 TEST_F(PlanTest, WhoWasToldToLeaveForAPlanGivenUpMayComeBack) {
   JoinBoth();
   JoinWorker(0);

@@ -129,6 +129,7 @@ class WorkerLife final : public SimNode {
   void Start() override { brain.Start(); }
   void Drain(std::function<void()> done) override { brain.Drain(std::move(done)); }
   protocol::Incarnation incarnation() const override { return session.incarnation(); }
+  std::string given_name() const override { return session.name(); }
 
   SimDeadLetters dead;
   worker::Session session;
@@ -312,7 +313,7 @@ void SimCluster::CheckExit(const SimNode& node, int code, const std::string& why
   if (code == 0 && node.kind == NodeKind::kPs && on_drained) {
     on_drained(name, static_cast<const PsLife&>(node).brain);
   }
-  const bool let_go = master() != nullptr && !master()->nodes().contains(name);
+  const bool let_go = master() != nullptr && !master()->nodes().contains(node.given_name());
   const bool explained =
       code == 0 || let_go || node.disk_failures() > 0 || started_[name] > 1 || was_stopped_;
   if (explained || unexplained_exit_) return;

@@ -38,6 +38,8 @@ class SimNode {
   // As SIGTERM asks it; `done` when it has left.
   virtual void Drain(std::function<void()> done) = 0;
   virtual protocol::Incarnation incarnation() const { return {}; }
+  // What the master calls it.
+  virtual std::string given_name() const { return process.name(); }
   // Failures of its disk that it was told of.
   virtual uint64_t disk_failures() const { return 0; }
 

@@ -94,6 +94,8 @@ class Session : public transport::PacketHandler {
   const protocol::View& view() const { return view_; }
   uint32_t partitions() const { return view_.partitions(); }
   protocol::Incarnation incarnation() const { return sender_.incarnation; }
+  // What the master calls this worker; until it registered what the options say.
+  const std::string& name() const { return options_.name; }
 
  private:
   using CallId = uint64_t;
