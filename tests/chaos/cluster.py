@@ -3,8 +3,15 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
+
+
+def clean_up_when_told_to_end():
+    """SIGTERM ends the program as an exception does, so that clusters are taken down."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 class Cluster:

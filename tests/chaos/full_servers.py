@@ -220,6 +220,7 @@ def main():
         parser.add_argument("--" + name, type=type(value), default=value)
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
+    clusters.clean_up_when_told_to_end()
     directory = options.dir or tempfile.mkdtemp(prefix="freshet-full-")
     os.makedirs(directory, exist_ok=True)
     log = GrowingLog(os.path.join(directory, "ratings.csv"), options.rate)

@@ -177,6 +177,7 @@ def main():
     parser.add_argument("--return", dest="back", choices=("yes", "no"), default="yes")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_args()
+    clusters.clean_up_when_told_to_end()
     if options.by == "any":
         options.by = "quota" if throttle.quota_works() else "turns"
     kind = throttle.Quota if options.by == "quota" else throttle.Turns
