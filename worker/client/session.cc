@@ -2,13 +2,11 @@
 #include "worker/client/session.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "base/mutant.h"
-#include "protocol/audit.h"
 
 namespace freshet::worker {
 
@@ -304,17 +302,8 @@ void Session::Pull(std::vector<RoutedRows> rows, PullCallback done) {
 
 void Session::Push(PushCall push, PushCallback done) {
   CHECK(partitions() > 0 && !push.span.empty());
-  auto audit = std::make_unique<AuditRows>();
-  const auto rows = protocol::AuditRowsOf(push.log, push.span, push.dead);
-  constexpr uint32_t kAuditDim = protocol::kAuditCounters * 2;
-  std::vector<protocol::Key> keys;
-  audit->gradients.resize(rows.size() * kAuditDim);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    keys.push_back(rows[i].key);
-    std::memcpy(&audit->gradients[i * kAuditDim], rows[i].counters.data(), sizeof rows[i].counters);
-  }
-  audit->routing.Build(protocol::kAuditTable, keys, partitions());
-  push.rows.push_back({&audit->routing, kAuditDim, nullptr, audit->gradients.data()});
+  auto audit = std::make_unique<AuditRows>(push.log, push.span, push.dead, partitions());
+  push.rows.push_back(audit->Routed());
   StartCall({RoutedCall::Push(push.log, push.span, std::move(push.rows), partitions()),
              {},
              std::move(done),

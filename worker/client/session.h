@@ -21,6 +21,7 @@
 #include "protocol/validation.h"
 #include "transport/endpoint.h"
 #include "transport/rpc_client.h"
+#include "worker/client/audit_rows.h"
 #include "worker/client/routed_call.h"
 
 namespace freshet::worker {
@@ -99,10 +100,6 @@ class Session : public transport::PacketHandler {
 
  private:
   using CallId = uint64_t;
-  struct AuditRows {
-    KeyRouting routing;
-    std::vector<float> gradients;
-  };
   struct Call {
     RoutedCall routed;
     PullCallback pull_done;
