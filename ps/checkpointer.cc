@@ -96,7 +96,9 @@ void Checkpointer::Begin() {
     return;
   }
   queue_.clear();
-  for (size_t p = 0; p < slots_.size(); ++p) {
+  // On from where the last one was interrupted, or the last partitions would wait for ever while others move.
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const size_t p = (next_ + i) % slots_.size();
     if (slots_[p].NeedsImage()) queue_.push_back(PartitionId(static_cast<uint16_t>(p)));
   }
   // Who waits for a partition that has left waits for nothing any more.
@@ -130,6 +132,7 @@ void Checkpointer::CutOne(PartitionId partition, Slot& slot) {
   group_->cuts.back().bytes = image.Bytes();
   group_->bytes += image.Bytes();
   group_->images.push_back(std::move(image));
+  next_ = partition.value() + size_t{1};
   if (MUTANT(kVolatileFloor)) Claim(group_->cuts.back(), group_->images.back());
 }
 

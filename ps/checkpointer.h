@@ -96,6 +96,7 @@ class Checkpointer {
   base::Runtime runtime_;
   CheckpointerOptions options_;
   std::deque<protocol::PartitionId> queue_;
+  size_t next_ = 0;  // behind the partition that was cut last
   std::shared_ptr<Group> group_;
   std::vector<Waiter> waiters_;
   std::vector<std::pair<protocol::PartitionId, protocol::Tenure>> to_remove_;

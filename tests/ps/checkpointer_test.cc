@@ -286,6 +286,25 @@ TEST_F(CheckpointerTest, OneWriteHoldsABoundedAmount) {
   EXPECT_EQ(saves_, 3);
 }
 
+TEST_F(CheckpointerTest, PausesThatInterruptItAgainAndAgainKeepNoPartitionFromTheDisk) {
+  Serve(4);
+  options_.group_bytes = 1;
+  Checkpointer& checkpointer = Start();
+  runtime_.Advance(kInterval);
+  for (uint64_t round = 0; round < 6; ++round) {
+    for (uint16_t p = 0; p < 4; ++p) Learn(p, {round, round + 1});
+    runtime_.Advance(milliseconds(1));
+    if (runtime_.queued() == 0) runtime_.Advance(kInterval);
+    ASSERT_EQ(runtime_.queued(), 1u);
+    bool idle = false;
+    checkpointer.Pause([&idle] { idle = true; });
+    runtime_.WorkOne();
+    ASSERT_TRUE(idle);
+    checkpointer.Resume();
+  }
+  for (uint16_t p = 0; p < 4; ++p) EXPECT_GT(Claimed(p), 0u) << "partition " << p;
+}
+
 TEST_F(CheckpointerTest, RequestsAreServedBetweenTheCutsOfPartitions) {
   Serve(3);
   Start();
