@@ -16,6 +16,7 @@
 #include <bit>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
@@ -85,7 +86,7 @@ class MemoryKeeper {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       void* memory =
           mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (memory != MAP_FAILED) (void)madvise(memory, bytes, MADV_POPULATE_WRITE);
+      if (memory != MAP_FAILED) std::memset(memory, 1, bytes);
       (void)!write(ready[1], "", 1);
       for (;;) pause();
     }
