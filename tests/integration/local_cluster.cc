@@ -1,31 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/integration/local_cluster.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <signal.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "base/file.h"
+#include "transport/event_loop.h"
 
 namespace freshet::testing {
 namespace {
 
-// One that was free a moment ago; the kernel does not give it to the next who asks for any.
-int FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof at;
-  CHECK(bind(fd, reinterpret_cast<sockaddr*>(&at), size) == 0);
-  CHECK(getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size) == 0);
-  close(fd);
-  return ntohs(at.sin_port);
-}
+constexpr std::chrono::seconds kStartPatience{30};
 
 void KillAndWait(base::ProcessId pid) {
   (void)base::SignalProcess(pid, SIGKILL);
@@ -54,19 +40,30 @@ base::Result<base::ProcessId> LocalCluster::Spawn(const std::string& program,
 
 base::Result<> LocalCluster::Start() {
   if (auto made = base::MakeDirectories(options_.dir); !made) return made;
-  address_ = "tcp://127.0.0.1:" + std::to_string(FreePort());
   std::vector<std::string> args = {
-      "--dir",      options_.dir,      "--listen", address_,
-      "--launcher", options_.launcher, "--ps",     std::to_string(options_.ps),
-      "--data",     options_.data,     "--schema", options_.schema};
+      "--dir",  options_.dir,  "--launcher", options_.launcher, "--ps", std::to_string(options_.ps),
+      "--data", options_.data, "--schema",   options_.schema};
   args.insert(args.end(), options_.master_args.begin(), options_.master_args.end());
   const auto master = Spawn("freshet-master", "master", std::move(args));
   if (!master) return tl::unexpected(master.error());
   master_ = *master;
+  if (auto found = FindAddress(); !found) return found;
   for (int i = 0; i < options_.ps && options_.launcher == "none"; ++i) {
     if (auto started = StartPs(i); !started) return started;
   }
   return {};
+}
+
+// A port that the master chose itself: one chosen here could be somebody else's by then.
+base::Result<> LocalCluster::FindAddress() {
+  transport::EventLoop loop({.spin = base::Duration(0)});
+  const base::Instant give_up = loop.clock().Now() + kStartPatience;
+  do {
+    address_ = base::ReadFile(options_.dir + "/master/address", 100).value_or("");
+    if (!address_.empty()) return {};
+    loop.RunUntil([] { return false; }, std::chrono::milliseconds(5));
+  } while (loop.clock().Now() < give_up);
+  return base::Fail(base::ErrorCode::kTimeout, "the master did not begin to listen");
 }
 
 base::Result<> LocalCluster::StartPs(int number) {

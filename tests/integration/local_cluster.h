@@ -31,7 +31,7 @@ class LocalCluster {
   LocalCluster(const LocalCluster&) = delete;
   LocalCluster& operator=(const LocalCluster&) = delete;
 
-  // Starts the master and all servers; does not wait for them.
+  // Starts the master and, when it listens, all servers; does not wait for those.
   base::Result<> Start();
   base::Result<> StartPs(int number);
   // SIGKILL; returns once the process is gone.
@@ -45,6 +45,7 @@ class LocalCluster {
  private:
   base::Result<base::ProcessId> Spawn(const std::string& program, const std::string& name,
                                       std::vector<std::string> args) const;
+  base::Result<> FindAddress();
 
   LocalClusterOptions options_;
   std::string address_;
