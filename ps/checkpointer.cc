@@ -52,9 +52,17 @@ void Checkpointer::RemoveOld() {
 }
 
 void Checkpointer::Soon() {
+  soon_ = true;
   runtime_.timers.Cancel(interval_timer_);
   const auto delay = std::min<base::Duration>(options_.interval, milliseconds(50));
   interval_timer_ = runtime_.timers.After(delay, [this] { OnInterval(); });
+  Hurry();
+}
+
+void Checkpointer::Hurry() {
+  if (!std::exchange(waits_for_turn_, false)) return;
+  runtime_.timers.Cancel(turn_timer_);
+  CutNext();
 }
 
 void Checkpointer::Flush(std::function<void()> done) {
@@ -68,6 +76,7 @@ void Checkpointer::Flush(std::function<void()> done) {
   waiter.done = std::move(done);
   waiters_.push_back(std::move(waiter));
   // What is being written now may have been cut before this call; Begin comes again behind it.
+  Hurry();
   if (!running_) {
     Begin();
     if (!running_) ServeWaiters();
@@ -76,11 +85,19 @@ void Checkpointer::Flush(std::function<void()> done) {
 
 void Checkpointer::Pause(std::function<void()> idle) {
   paused_ = true;
-  if (running_) {
-    on_idle_ = std::move(idle);
-  } else {
-    idle();
+  if (waits_for_turn_ && group_->images.empty()) {
+    runtime_.timers.Cancel(turn_timer_);
+    waits_for_turn_ = running_ = false;
+    Interrupt();
   }
+  if (!running_) return idle();
+  on_idle_ = std::move(idle);
+  Hurry();
+}
+
+void Checkpointer::Interrupt() {
+  interrupted_ = true;
+  soon_ = soon_ || hurry_;
 }
 
 void Checkpointer::Resume() {
@@ -91,10 +108,7 @@ void Checkpointer::Resume() {
 
 void Checkpointer::Begin() {
   if (running_ || failed_) return;
-  if (paused_) {
-    interrupted_ = true;
-    return;
-  }
+  if (paused_) return Interrupt();
   queue_.clear();
   // On from where the last one was interrupted, or the last partitions would wait for ever while others move.
   for (size_t i = 0; i < slots_.size(); ++i) {
@@ -104,14 +118,33 @@ void Checkpointer::Begin() {
   // Who waits for a partition that has left waits for nothing any more.
   if (queue_.empty()) return ServeWaiters();
   running_ = true;
+  hurry_ = std::exchange(soon_, false);
+  began_ = runtime_.clock.Now();
+  planned_ = queue_.size();
   group_ = std::make_shared<Group>();
   CutNext();
 }
 
+base::Duration Checkpointer::WaitForTurn() const {
+  if (hurry_ || soon_ || !waiters_.empty()) return base::Duration(0);
+  const auto done = static_cast<int64_t>(planned_ - queue_.size());
+  const base::Instant due = began_ + options_.spread * done / static_cast<int64_t>(planned_);
+  return std::max(base::Duration(0), due - runtime_.clock.Now());
+}
+
 // One partition a turn, so that requests are served in between.
 void Checkpointer::CutNext() {
-  if (queue_.empty() || group_->bytes >= options_.group_bytes) {
+  const base::Duration wait = queue_.empty() ? base::Duration(0) : WaitForTurn();
+  if (queue_.empty() || group_->bytes >= options_.group_bytes || (wait.count() > 0 && paused_)) {
     WriteGroup();
+    return;
+  }
+  if (wait.count() > 0) {
+    waits_for_turn_ = true;
+    turn_timer_ = runtime_.timers.After(wait, [this] {
+      waits_for_turn_ = false;
+      CutNext();
+    });
     return;
   }
   const PartitionId partition = queue_.front();
@@ -168,10 +201,7 @@ void Checkpointer::GoOn(const std::shared_ptr<Group>& group) {
     }
   }
   if (on_saved) on_saved();
-  if (!queue_.empty() && paused_) {
-    interrupted_ = true;
-    return;
-  }
+  if (!queue_.empty() && paused_) return Interrupt();
   if (!queue_.empty()) {
     running_ = true;
     group_ = std::make_shared<Group>();
@@ -179,10 +209,10 @@ void Checkpointer::GoOn(const std::shared_ptr<Group>& group) {
     return;
   }
   ServeWaiters();
-  if (waiters_.empty()) return;
   // One that was skipped may be skipped again: not at once.
   const bool skipped = std::count(group->saved->begin(), group->saved->end(), 0) > 0;
-  skipped ? Soon() : Begin();
+  if (skipped && !waiters_.empty()) return Soon();
+  if (soon_ || !waiters_.empty()) Begin();
 }
 
 void Checkpointer::Claim(const Cut& cut, const Image& image) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpointer: makes partitions durable, each cut on its own in one short turn of the PS loop and
-// written by the executor, a few images a transaction. Belongs to the PS loop; borrows the slots and the
-// store. A failed write changes no claim: a full disk is tried again, any other failure is reported once
+// written by the executor, a few images a transaction. What an interval writes is spread over a part of it,
+// or workers would wait for all of it at once. Belongs to the PS loop; borrows the slots and the store. A failed write changes no claim: a full disk is tried again, any other failure is reported once
 // through `on_failure`, since after a failed sync only a restart tells what is on the disk.
 #pragma once
 
@@ -20,6 +20,8 @@ namespace freshet::ps {
 
 struct CheckpointerOptions {
   base::Duration interval = std::chrono::seconds(10);
+  // How long an interval's writes take at least, unless somebody waits for them. 0 = as fast as they go.
+  base::Duration spread{0};
   // One transaction holds at most about this much; also the bound of the memory for cut images.
   uint64_t group_bytes = 32u << 20;
   uint32_t max_differences = 16;  // then the partition is written whole again
@@ -81,7 +83,13 @@ class Checkpointer {
   void OnInterval();
   void RemoveOld();
   void Begin();
+  // There is more to write when the pause is over.
+  void Interrupt();
   void CutNext();
+  // How long the next partition has to wait for its turn.
+  base::Duration WaitForTurn() const;
+  // Ends the wait for a turn, if there is one.
+  void Hurry();
   void CutOne(protocol::PartitionId partition, Slot& slot);
   void WriteGroup();
   void OnWritten(const std::shared_ptr<Group>& group);
@@ -100,10 +108,15 @@ class Checkpointer {
   std::shared_ptr<Group> group_;
   std::vector<Waiter> waiters_;
   std::vector<std::pair<protocol::PartitionId, protocol::Tenure>> to_remove_;
-  bool running_ = false;  // cutting or writing
+  base::Instant began_{};
+  size_t planned_ = 0;           // partitions, from then on
+  bool running_ = false;         // cutting or writing, or waiting for the next turn
+  bool waits_for_turn_ = false;  // of these the last
+  bool soon_ = false;            // wanted: images of what began to serve
+  bool hurry_ = false;           // these are what is being written
   bool failed_ = false;
   bool paused_ = false;
-  bool interrupted_ = false;  // there is more to write when the pause is over
+  bool interrupted_ = false;
   std::function<void()> on_idle_;
   base::TimerId interval_timer_;
   base::TimerId turn_timer_;

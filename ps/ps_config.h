@@ -63,6 +63,7 @@ struct PsConfig {
     options.master = master;
     options.pid = pid;
     options.checkpoint.interval = checkpoint_interval;
+    options.checkpoint.spread = checkpoint_interval * 4 / 5;
     options.memory_limit_bytes = memory_limit.bytes;
     options.migration_pace = {migration_bandwidth.bytes, migration_share};
     return options;

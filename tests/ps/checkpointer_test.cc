@@ -305,6 +305,95 @@ TEST_F(CheckpointerTest, PausesThatInterruptItAgainAndAgainKeepNoPartitionFromTh
   for (uint16_t p = 0; p < 4; ++p) EXPECT_GT(Claimed(p), 0u) << "partition " << p;
 }
 
+TEST_F(CheckpointerTest, WritesAreSpreadOverAPartOfTheInterval) {
+  options_.spread = seconds(4);
+  options_.group_bytes = 1;
+  Serve(4);
+  Start();
+  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
+  runtime_.Advance(kInterval);
+  std::vector<size_t> written;
+  for (int second = 0; second < 4; ++second) {
+    runtime_.Settle();
+    runtime_.Advance(milliseconds(500));
+    runtime_.Settle();
+    written.push_back(store_.writes.size());
+    runtime_.Advance(milliseconds(500));
+  }
+  EXPECT_EQ(written, (std::vector<size_t>{1, 2, 3, 4}));
+}
+
+TEST_F(CheckpointerTest, AFlushWaitsForNoTurn) {
+  options_.spread = seconds(4);
+  Serve(4);
+  Checkpointer& checkpointer = Start();
+  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
+  runtime_.Advance(kInterval);  // the first is cut, the others wait
+  Learn(0, {1, 2});
+  bool done = false;
+  checkpointer.Flush([&] { done = true; });
+  runtime_.Settle();
+  EXPECT_TRUE(done);
+  EXPECT_EQ(Claimed(0), 2u);
+  EXPECT_EQ(Claimed(3), 1u);
+}
+
+TEST_F(CheckpointerTest, WhatBeganToServeWaitsForNoTurn) {
+  options_.spread = seconds(4);
+  Serve(4);
+  Checkpointer& checkpointer = Start();
+  for (uint16_t p = 0; p < 3; ++p) Learn(p, {0, 1});
+  slots_[3].state = SlotState::kLoading;
+  runtime_.Advance(kInterval);
+  slots_[3].state = SlotState::kServing;
+  checkpointer.Soon();
+  runtime_.Settle();
+  EXPECT_EQ(slots_[3].saved.tenure, Tenure(1));
+}
+
+TEST_F(CheckpointerTest, APauseWaitsForNoTurn) {
+  options_.spread = seconds(4);
+  Serve(4);
+  Checkpointer& checkpointer = Start();
+  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
+  runtime_.Advance(kInterval);
+  bool idle = false;
+  checkpointer.Pause([&idle] { idle = true; });
+  runtime_.Settle();
+  EXPECT_TRUE(idle);
+  EXPECT_EQ(store_.writes.size(), 1u);  // what was cut
+  checkpointer.Resume();
+  idle = false;
+  // Now the next has been cut; between two groups there is nothing to write.
+  runtime_.Advance(milliseconds(1));
+  checkpointer.Pause([&idle] { idle = true; });
+  runtime_.Settle();
+  EXPECT_TRUE(idle);
+  checkpointer.Resume();
+  runtime_.Advance(kInterval);
+  runtime_.Settle();
+  for (uint16_t p = 0; p < 4; ++p) EXPECT_EQ(Claimed(p), 1u) << "partition " << p;
+}
+
+TEST_F(CheckpointerTest, APauseBetweenTwoGroupsWritesNothing) {
+  options_.spread = seconds(4);
+  options_.group_bytes = 1;
+  Serve(4);
+  Checkpointer& checkpointer = Start();
+  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
+  runtime_.Advance(kInterval);
+  runtime_.Settle();
+  ASSERT_EQ(store_.writes.size(), 1u);
+  bool idle = false;
+  checkpointer.Pause([&idle] { idle = true; });
+  EXPECT_TRUE(idle);
+  EXPECT_EQ(store_.writes.size(), 1u);
+  checkpointer.Resume();
+  runtime_.Advance(kInterval);
+  runtime_.Settle();
+  for (uint16_t p = 0; p < 4; ++p) EXPECT_EQ(Claimed(p), 1u) << "partition " << p;
+}
+
 TEST_F(CheckpointerTest, RequestsAreServedBetweenTheCutsOfPartitions) {
   Serve(3);
   Start();

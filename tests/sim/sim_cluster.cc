@@ -103,6 +103,7 @@ class PsLife final : public SimNode {
     options.master = kMasterAddress;
     options.pid = pid;
     options.checkpoint.interval = s.checkpoint_interval;
+    options.checkpoint.spread = s.checkpoint_interval * 4 / 5;
     options.checkpoint.group_bytes = s.checkpoint_group_bytes;
     options.checkpoint.max_differences = s.max_differences;
     options.memory_limit_bytes = 8u << 20;
