@@ -135,7 +135,8 @@ base::Duration Checkpointer::WaitForTurn() const {
 // One partition a turn, so that requests are served in between.
 void Checkpointer::CutNext() {
   const base::Duration wait = queue_.empty() ? base::Duration(0) : WaitForTurn();
-  if (queue_.empty() || group_->bytes >= options_.group_bytes || (wait.count() > 0 && paused_)) {
+  const bool enough = paused_ || group_->bytes >= options_.small_group_bytes;
+  if (queue_.empty() || group_->bytes >= options_.group_bytes || (wait.count() > 0 && enough)) {
     WriteGroup();
     return;
   }

@@ -24,6 +24,9 @@ struct CheckpointerOptions {
   base::Duration spread{0};
   // One transaction holds at most about this much; also the bound of the memory for cut images.
   uint64_t group_bytes = 32u << 20;
+  // While the next partition waits for its turn, about this much is enough for one: whoever shares the disk,
+  // as migrations with their short syncs do, waits behind it.
+  uint64_t small_group_bytes = 4u << 20;
   uint32_t max_differences = 16;  // then the partition is written whole again
 };
 

@@ -323,6 +323,23 @@ TEST_F(CheckpointerTest, WritesAreSpreadOverAPartOfTheInterval) {
   EXPECT_EQ(written, (std::vector<size_t>{1, 2, 3, 4}));
 }
 
+TEST_F(CheckpointerTest, WhileTurnsAreWaitedForGroupsAreSmall) {
+  options_.spread = seconds(6);
+  options_.small_group_bytes = 100'000;
+  Serve(6);
+  Start();
+  for (uint16_t p = 0; p < 6; ++p) Learn(p, {0, 1}, 1000);  // 76,000 bytes each
+  runtime_.Advance(kInterval);
+  for (int second = 0; second < 6; ++second) {
+    runtime_.Settle();
+    runtime_.Advance(seconds(1));
+  }
+  runtime_.Settle();
+  std::vector<size_t> groups;
+  for (const auto& write : store_.writes) groups.push_back(write.size());
+  EXPECT_EQ(groups, (std::vector<size_t>{2, 2, 2}));
+}
+
 TEST_F(CheckpointerTest, AFlushWaitsForNoTurn) {
   options_.spread = seconds(4);
   Serve(4);
