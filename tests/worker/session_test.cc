@@ -132,6 +132,39 @@ TEST_F(SessionTest, WhatAServerDoesNotOwnGoesToTheOwnerByTheNextView) {
   EXPECT_EQ(pushes_ended_, 1);
 }
 
+TEST_F(SessionTest, ARefusalThatCameBehindTheViewIsFollowedAtOnce) {
+  Push({0, 10});
+  const auto sent = endpoint_.Take<protocol::PushRequest>();
+  auto view = MakeView(2);
+  view.places[1].node = 1;
+  session_.OnPacket(kMaster, protocol::EncodePacket(kFromMaster, {}, protocol::ViewReply{view}));
+  AnswerPush(sent[0], {PartitionStatus::kOk, PartitionStatus::kNotOwner});
+  const auto again = endpoint_.TakeOne<protocol::PushRequest>();
+  EXPECT_EQ(again.to, kSecond);
+  EXPECT_EQ(again.Body<protocol::PushRequest>().cover, std::vector<uint16_t>{1});
+  EXPECT_TRUE(endpoint_.Take<protocol::ViewRequest>().empty());
+  // An owner that has not seen the view yet is not asked again and again.
+  AnswerPush(again, {PartitionStatus::kNotOwner});
+  EXPECT_TRUE(endpoint_.Take<protocol::PushRequest>().empty());
+}
+
+TEST_F(SessionTest, WhatIsFrozenIsAskedForAgainSoonAndThenLessOften) {
+  Push({0, 10});
+  const auto sent = endpoint_.Take<protocol::PushRequest>();
+  AnswerPush(sent[0], {PartitionStatus::kOk, PartitionStatus::kRetry});
+  AnswerPush(sent[1], {PartitionStatus::kOk, PartitionStatus::kOk});
+  int asked = 0;
+  for (int step = 0; step < 200; ++step) {
+    runtime_.Advance(std::chrono::microseconds(100));
+    for (const auto& push : endpoint_.Take<protocol::PushRequest>()) {
+      ++asked;
+      AnswerPush(push, {PartitionStatus::kRetry});
+    }
+  }
+  EXPECT_GE(asked, 4);  // in 20 ms
+  EXPECT_LE(asked, 5);
+}
+
 TEST_F(SessionTest, AConflictEndsAPushAtOnce) {
   Push({0, 10});
   const auto sent = endpoint_.Take<protocol::PushRequest>();

@@ -385,11 +385,21 @@ void Session::OnAttempt(RequestId request, Result<Packet> reply) {
   } else {
     ++call.routed.attempts_without_progress;
   }
+  // The view that says where they are now was faster than the refusal.
+  if (verdict.wrong_owner && HaveMoved(attempt, call.routed.Waiting())) return Drive(id);
   const bool stuck = call.routed.attempts_without_progress % kRefreshEvery == 0;
   if (verdict.wrong_owner || (stuck && HearsOfViews())) {
     RefreshView();
   }
   ScheduleRetry(id);
+}
+
+// Whether all that was asked for and has to be asked again is at another server by the newest view.
+bool Session::HaveMoved(const Attempt& attempt, const std::vector<uint16_t>& waiting) const {
+  return std::none_of(attempt.cover.begin(), attempt.cover.end(), [&](uint16_t partition) {
+    return view_.places[partition].node == attempt.node &&
+           std::binary_search(waiting.begin(), waiting.end(), partition);
+  });
 }
 
 void Session::ScheduleRetry(CallId id) {

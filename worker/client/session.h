@@ -33,7 +33,8 @@ struct SessionOptions {
   size_t max_in_flight = 1024;  // requests
   base::Duration call_deadline = std::chrono::minutes(5);
   base::Duration attempt = std::chrono::seconds(1);
-  base::Duration min_backoff = std::chrono::milliseconds(5);
+  // A partition that moves takes no pushes for two or three milliseconds.
+  base::Duration min_backoff = std::chrono::microseconds(500);
   base::Duration max_backoff = std::chrono::milliseconds(500);
 };
 
@@ -143,6 +144,7 @@ class Session : public transport::PacketHandler {
   void Drive(CallId id);
   void Send(CallId id, uint16_t node, std::vector<uint16_t> cover);
   void OnAttempt(protocol::RequestId request, base::Result<protocol::Packet> reply);
+  bool HaveMoved(const Attempt& attempt, const std::vector<uint16_t>& waiting) const;
   void ScheduleRetry(CallId id);
   void FinishCall(CallId id, base::Result<> outcome);
   void DropAttemptsOf(CallId id);
