@@ -7,16 +7,9 @@
 //   migration_bench [--rows N] [--dim N] [--depth N] [--partitions N] [--before-seconds S] [--dir D]
 #include <fmt/format.h>
 
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <string>
 #include <utility>
@@ -26,6 +19,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "benchmarks/cluster_load.h"
+#include "benchmarks/memory_keeper.h"
 #include "cli/admin_client.h"
 
 namespace freshet::benchmarks {
@@ -64,50 +58,12 @@ struct Options {
     fields.Add("checkpoint_interval_ms", &checkpoint_interval, {.min = 10ms, .max = 1h},
                "of the servers");
     fields.Add("memory_at_hand", &memory_at_hand, {.max = base::GiB(64)},
-               "memory that the system has got ready before each plan");
+               "memory that the system has got ready for each plan");
     fields.Add("dir", &dir, "existing directory to work in; default: of temporary files");
     fields.Add("events", &events, "print what the master says of each partition");
   }
   // Key, count, weights and state, as a slice holds them.
   double RowBytes() const { return 12 + double{8} * dim; }
-};
-
-// Memory that the system has already got when a plan begins: a child takes it, and ends then. A virtual
-// machine whose host takes back what is free has none at hand otherwise, and each first touch waits for it.
-class MemoryKeeper {
- public:
-  explicit MemoryKeeper(uint64_t bytes) {
-    if (bytes == 0) return;
-    int ready[2];
-    CHECK(pipe(ready) == 0);
-    pid_ = fork();
-    CHECK(pid_ >= 0);
-    if (pid_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      void* memory =
-          mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-      if (memory != MAP_FAILED) std::memset(memory, 1, bytes);
-      (void)!write(ready[1], "", 1);
-      for (;;) pause();
-    }
-    char byte = 0;
-    CHECK(read(ready[0], &byte, 1) == 1);
-    close(ready[0]);
-    close(ready[1]);
-  }
-  ~MemoryKeeper() { Release(); }
-  MemoryKeeper(const MemoryKeeper&) = delete;
-  MemoryKeeper& operator=(const MemoryKeeper&) = delete;
-
-  void Release() {
-    if (pid_ == 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-    pid_ = 0;
-  }
-
- private:
-  pid_t pid_ = 0;
 };
 
 // What the worker sees while a plan runs.
@@ -236,7 +192,7 @@ class Bench {
     const RowSum rows = flowing ? RowSum() : SumRows();
     const auto nodes = Nodes();
     Watch watch(load_, client_.session());
-    memory.Release();
+    memory.Release(flowing ? GiveBack::kBitByBit : GiveBack::kAtOnce);
     Alongside([&] { outcome.plan = FollowPlan(request); }, watch);
     RunFor(flowing ? 1.0 : 0.0, watch);
     outcome.moving_s = watch.MovingSeconds();
