@@ -23,6 +23,14 @@ constexpr uint64_t kLeastRows = 1000;
 // Beyond this, what a server was once found to do binds no more.
 constexpr double kTrustedAgain = 4;
 
+// 0 if there is none.
+double Middle(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
 }  // namespace
 
 double LoadWatch::Recent::Median() const {
@@ -96,6 +104,7 @@ void LoadWatch::Sample(double seconds, const std::vector<Place>& places, bool bu
     if (!busy) continue;
     server.busy.Clear();
     server.us_per_row.Clear();
+    server.processor_us_per_row.Clear();
   }
 }
 
@@ -113,6 +122,8 @@ void LoadWatch::SampleServer(uint16_t node, Server& server, double seconds, uint
   server.busy.Add(busy_us / 1e6 / seconds);
   if (rows >= kLeastRows) {
     server.us_per_row.Add(busy_us / static_cast<double>(rows));
+    const auto processor_us = static_cast<double>(server.stats.processor_us - before.processor_us);
+    server.processor_us_per_row.Add(processor_us / static_cast<double>(rows));
     if (server.us_per_row.full()) NoteCost(&server);
   }
   if (server.trusted > kTrustedAgain * 1e6 / server.cost) server.trusted = 0;
@@ -149,15 +160,25 @@ std::optional<LoadWatch::Advice> LoadWatch::Look(base::Instant now,
   return LookAtLoad(places, names);
 }
 
+double LoadWatch::RowWeight(uint16_t node) const {
+  std::vector<double> known;
+  double own = 0;
+  for (const auto& [other, server] : servers_) {
+    const double cost = server.processor_us_per_row.Median();
+    if (cost > 0) known.push_back(cost);
+    if (other == node) own = cost;
+  }
+  const double usual = Middle(known);
+  const bool alike = own < usual * options_.alike && own > usual / options_.alike;
+  return own <= 0 || alike ? 1 : own / usual;
+}
+
 double LoadWatch::UsualCapacity() const {
   std::vector<double> known;
   for (const auto& [node, server] : servers_) {
-    if (CapacityOf(node) > 0) known.push_back(CapacityOf(node));
+    if (CapacityOf(node) > 0) known.push_back(CapacityOf(node) * RowWeight(node));
   }
-  if (known.empty()) return 0;
-  const auto middle = known.begin() + static_cast<ptrdiff_t>(known.size() / 2);
-  std::nth_element(known.begin(), middle, known.end());
-  return *middle;
+  return Middle(known);
 }
 
 // Who has too little to do to be known is taken for one like the others.
@@ -165,7 +186,7 @@ std::vector<ServerLoad> LoadWatch::Loads() const {
   const double usual = UsualCapacity();
   std::vector<ServerLoad> loads;
   for (const auto& [node, server] : servers_) {
-    double capacity = CapacityOf(node);
+    double capacity = CapacityOf(node) * RowWeight(node);
     const bool alike = capacity < usual * options_.alike && capacity > usual / options_.alike;
     if (capacity <= 0 || alike) capacity = usual;
     loads.push_back({node, capacity, RoomOf(node)});
@@ -173,10 +194,14 @@ std::vector<ServerLoad> LoadWatch::Loads() const {
   return loads;
 }
 
-std::vector<PartitionLoad> LoadWatch::PartitionLoads() const {
+std::vector<PartitionLoad> LoadWatch::PartitionLoads(const std::vector<Place>& places) const {
+  std::map<uint16_t, double> weights;
+  for (const auto& [node, server] : servers_) weights[node] = RowWeight(node);
   std::vector<PartitionLoad> loads;
-  for (const Partition& partition : partitions_) {
-    loads.push_back({partition.load, partition.bytes});
+  for (size_t p = 0; p < partitions_.size(); ++p) {
+    const auto weight = weights.find(places[p].node);
+    loads.push_back({partitions_[p].load * (weight == weights.end() ? 1 : weight->second),
+                     partitions_[p].bytes});
   }
   return loads;
 }
@@ -202,7 +227,7 @@ std::optional<LoadWatch::Advice> LoadWatch::LookAtMemory(
     // Of one that fills up fast, a good part.
     const double aim = std::min(limit, used / options_.memory_act) * options_.memory_aim;
     const auto free_bytes = static_cast<uint64_t>(used - aim);
-    advice.moves = PlanMemoryRelief(places, Loads(), PartitionLoads(), {node, free_bytes});
+    advice.moves = PlanMemoryRelief(places, Loads(), PartitionLoads(places), {node, free_bytes});
     advice.request.kind = PlanKind::kRelieve;
     advice.request.node = names[node];
     advice.why =
@@ -222,14 +247,15 @@ bool LoadWatch::Known() const {
                      [](const auto& entry) { return entry.second.busy.full(); });
 }
 
-LoadWatch::Uses LoadWatch::UsesOf(const std::vector<Place>& places) const {
+LoadWatch::Uses LoadWatch::UsesOf(const std::vector<Place>& places,
+                                  const std::vector<PartitionLoad>& loads) const {
   Uses uses;
   std::map<uint16_t, double> load;
   double capacity = 0;
   double total = 0;
   for (size_t p = 0; p < places.size(); ++p) {
-    load[places[p].node] += partitions_[p].load;
-    total += partitions_[p].load;
+    load[places[p].node] += loads[p].load;
+    total += loads[p].load;
   }
   for (const ServerLoad& server : Loads()) {
     capacity += server.capacity;
@@ -274,14 +300,15 @@ void LoadWatch::Distrust(const std::vector<PlannedMove>& moves, const Uses& uses
 std::optional<LoadWatch::Advice> LoadWatch::LookAtLoad(const std::vector<Place>& places,
                                                        const std::vector<std::string>& names) {
   if (!Known()) return std::nullopt;
-  const Uses uses = UsesOf(places);
+  const std::vector<PartitionLoad> loads = PartitionLoads(places);
+  const Uses uses = UsesOf(places, loads);
   if (!IsUneven(uses)) return std::nullopt;
   Advice advice;
-  advice.moves = PlanEvenLoad(places, Loads(), PartitionLoads(),
+  advice.moves = PlanEvenLoad(places, Loads(), loads,
                               {.tolerance = options_.aim_at, .max_moves = partitions_.size()});
   std::vector<Place> after = places;
   for (const PlannedMove& move : advice.moves) after[move.partition.value()].node = move.to;
-  const Uses then = UsesOf(after);
+  const Uses then = UsesOf(after, loads);
   const bool relieves = then.highest <= uses.highest * options_.worth;
   const bool employs = then.lowest >= uses.lowest * options_.worth_underused;
   if (!relieves && !employs) return std::nullopt;

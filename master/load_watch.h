@@ -113,6 +113,7 @@ class LoadWatch {
     bool sampled = false;  // `before` is of this process
     Recent busy;
     Recent us_per_row;
+    Recent processor_us_per_row;
     double cost = 0;    // us a row: smoothed for long, unless it jumps
     double growth = 0;  // bytes of memory a sample, smoothed
     // What it did when it was found to be slow; 0 = it was not, or has shown otherwise.
@@ -138,11 +139,16 @@ class LoadWatch {
                                    const std::vector<std::string>& names);
   bool IsUneven(const Uses& uses);
   bool Known() const;
-  Uses UsesOf(const std::vector<protocol::Place>& places) const;
+  Uses UsesOf(const std::vector<protocol::Place>& places,
+              const std::vector<PartitionLoad>& loads) const;
   void Distrust(const std::vector<PlannedMove>& moves, const Uses& uses);
+  // Rows that lie in caches cost less than others: what those of a server cost, in the usual ones. 1 for those
+  // alike.
+  double RowWeight(uint16_t node) const;
   double UsualCapacity() const;
   std::vector<ServerLoad> Loads() const;
-  std::vector<PartitionLoad> PartitionLoads() const;
+  // In usual rows, by what they cost where they are now.
+  std::vector<PartitionLoad> PartitionLoads(const std::vector<protocol::Place>& places) const;
 
   LoadWatchOptions options_;
   std::vector<Partition> partitions_;

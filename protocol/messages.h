@@ -184,10 +184,11 @@ struct PsStats {
   uint64_t memory_limit_bytes = 0;
   uint64_t busy_us = 0;        // spent on pulls and pushes since the process started
   uint64_t out_of_memory = 0;  // pushes refused at the limit since the process started
+  uint64_t processor_us = 0;   // the part of busy_us for which its loop had a processor
   static auto Fields(auto& self, auto&& f) {
     return f(self.rows, self.memory_bytes, self.rows_pulled, self.rows_pushed, self.images_saved,
              self.image_bytes, self.loading, self.memory_limit_bytes, self.busy_us,
-             self.out_of_memory);
+             self.out_of_memory, self.processor_us);
   }
 };
 

@@ -321,6 +321,7 @@ protocol::PsHeartbeat PsNode::BuildHeartbeat() const {
   heartbeat.stats.memory_bytes = arena_.used_bytes();
   heartbeat.stats.memory_limit_bytes = arena_.limit_bytes();
   heartbeat.stats.busy_us = work_.busy_us();
+  heartbeat.stats.processor_us = work_.processor_us();
   heartbeat.stats.out_of_memory = data_.refused();
   heartbeat.stats.rows_pulled = data_.rows_pulled();
   heartbeat.stats.rows_pushed = data_.rows_pushed();

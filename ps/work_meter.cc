@@ -45,6 +45,7 @@ void WorkMeter::End() {
   const base::Duration took = now.clock - began_.clock;
   if (!processor_.used) {
     busy_us_ += static_cast<uint64_t>(took.count());
+    processor_us_ = busy_us_;
     return;
   }
   worked_clock_ += took;
@@ -78,6 +79,7 @@ void WorkMeter::CloseWindow(base::Duration window) {
   availability_ = std::clamp(availability, kLeastAvailability, 1.0);
   const double stretched = static_cast<double>(worked_processor_.count()) / availability_;
   busy_us_ += static_cast<uint64_t>(stretched);
+  processor_us_ += static_cast<uint64_t>(worked_processor_.count());
   worked_clock_ = worked_processor_ = kept_ = base::Duration(0);
 }
 

@@ -42,8 +42,10 @@ class WorkMeter {
     WorkMeter& meter_;
   };
 
-  // Since the start; grows once a window.
+  // Since the start; both grow once a window.
   uint64_t busy_us() const { return busy_us_; }
+  // What would be busy_us on a free processor.
+  uint64_t processor_us() const { return processor_us_; }
   // Processor time of the calling thread; the clock's where nobody tells it.
   base::Duration Used() const;
   // When the last piece of work began.
@@ -75,6 +77,7 @@ class WorkMeter {
   base::Duration kept_{0};  // from running, as the ticks tell
   double availability_ = 1;
   uint64_t busy_us_ = 0;
+  uint64_t processor_us_ = 0;
 };
 
 }  // namespace freshet::ps

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two hot partitions on one of two real servers: it sheds load without being told to, while training runs.
-#include <gmock/gmock.h>
+// Two hot partitions on one of two real servers: one of them moves without being told to, while training runs.
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
@@ -115,18 +115,18 @@ class HotPartitionTest : public ::testing::Test {
   base::Random random_{5};
 };
 
-TEST_F(HotPartitionTest, TheirServerShedsLoadByItself) {
+TEST_F(HotPartitionTest, OneOfTwoMovesByItself) {
   for (int i = 0; i < 200; ++i) PushOnce();  // until there are all rows
   const double before = Unevenness();
   ASSERT_TRUE(PushUntilAPlanIsDone());
   const double after = Unevenness();
-  EXPECT_GT(before, 2);
-  // Hot rows lie in caches and cost less than others, so the other server looks slower than it is and is
-  // not given as much as it could do.
-  EXPECT_LT(std::max(after, 1 / after), before * 0.8);
+  EXPECT_GT(before, 1.5);
+  EXPECT_LT(std::max(after, 1 / after), 1.4);
+  int hot = 0;
   for (const std::string& text : Events("partition_moved")) {
-    EXPECT_THAT(text, ::testing::HasSubstr("from ps-0:"));
+    hot += text.starts_with("partition 0 ") || text.starts_with("partition 2 ") ? 1 : 0;
   }
+  EXPECT_EQ(hot, 1);
   const auto audit = cli::AdminClient(cluster_->dir()).Post("/v1/verify", seconds(60));
   ASSERT_TRUE(audit) << audit.error().message;
   EXPECT_EQ(audit->at("ok"), true) << audit->dump();

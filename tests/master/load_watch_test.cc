@@ -54,6 +54,9 @@ class LoadWatchTest : public ::testing::Test {
       busy_us_[n] += us[n] * static_cast<double>(Owned(n)) * 2000;
       if (hot_ / 10 == n) busy_us_[n] += us[n] * 11 * 2000;
       stats_[n].busy_us = static_cast<uint64_t>(busy_us_[n]);
+      processor_us_[n] += us_of_rows_[n] * static_cast<double>(Owned(n)) * 2000;
+      if (hot_ / 10 == n) processor_us_[n] += us_of_rows_[n] * 11 * 2000;
+      stats_[n].processor_us = static_cast<uint64_t>(processor_us_[n]);
       stats_[n].memory_limit_bytes = 1000 * kMiB;
       watch_.OnServer(n, Incarnation(n + 1), stats_[n]);
     }
@@ -72,6 +75,8 @@ class LoadWatchTest : public ::testing::Test {
   uint64_t rows_ = 0;
   uint16_t hot_ = 999;
   double busy_us_[2] = {};
+  double processor_us_[2] = {};
+  double us_of_rows_[2] = {20, 20};  // on a free processor
   protocol::PsStats stats_[2];
   bool busy_plans_ = false;
 };
@@ -111,6 +116,17 @@ TEST_F(LoadWatchTest, AHotPartitionMakesItsNeighboursMove) {
   ASSERT_TRUE(advice);
   EXPECT_EQ(advice->request.node, "ps-0");
   EXPECT_FALSE(advice->moves.empty());
+}
+
+TEST_F(LoadWatchTest, RowsThatCostLessMakeTheOtherServerNoSlowOne) {
+  // Hot rows lie in caches: twenty-one to ten is what the servers have to do, not twenty-one to thirty.
+  hot_ = 3;
+  us_of_rows_[1] = 60;
+  ASSERT_FALSE(Within(12, 20, 60)) << "one is hardly busier than the other";
+  us_of_rows_[0] = 100;
+  const auto advice = Within(12, 100, 60);
+  ASSERT_TRUE(advice);
+  EXPECT_EQ(advice->request.node, "ps-0");
 }
 
 TEST_F(LoadWatchTest, AFullServerShedsAndAsksForAnotherOneWhenNobodyHasRoom) {
