@@ -105,6 +105,7 @@ void LoadWatch::Sample(double seconds, const std::vector<Place>& places, bool bu
     server.busy.Clear();
     server.us_per_row.Clear();
     server.processor_us_per_row.Clear();
+    server.stretch.Clear();
   }
 }
 
@@ -124,6 +125,7 @@ void LoadWatch::SampleServer(uint16_t node, Server& server, double seconds, uint
     server.us_per_row.Add(busy_us / static_cast<double>(rows));
     const auto processor_us = static_cast<double>(server.stats.processor_us - before.processor_us);
     server.processor_us_per_row.Add(processor_us / static_cast<double>(rows));
+    if (processor_us > 0) server.stretch.Add(busy_us / processor_us);
     if (server.us_per_row.full()) NoteCost(&server);
   }
   if (server.trusted > kTrustedAgain * 1e6 / server.cost) server.trusted = 0;
@@ -162,12 +164,16 @@ std::optional<LoadWatch::Advice> LoadWatch::Look(base::Instant now,
 
 double LoadWatch::RowWeight(uint16_t node) const {
   std::vector<double> known;
+  std::vector<double> stretches;
   double own = 0;
   for (const auto& [other, server] : servers_) {
     const double cost = server.processor_us_per_row.Median();
     if (cost > 0) known.push_back(cost);
     if (other == node) own = cost;
+    stretches.push_back(std::max(1.0, server.stretch.Median()));
   }
+  const auto [least, most] = std::minmax_element(stretches.begin(), stretches.end());
+  if (stretches.empty() || *most > *least * options_.alike_stretch) return 1;
   const double usual = Middle(known);
   const bool alike = own < usual * options_.alike && own > usual / options_.alike;
   return own <= 0 || alike ? 1 : own / usual;

@@ -38,6 +38,8 @@ struct LoadWatchOptions {
   double underused = 0.7;
   // Servers that differ from the usual one by less than this factor count as usual.
   double alike = 1.3;
+  // The same for how much longer their work takes as they are kept from running.
+  double alike_stretch = 1.6;
   // A cluster whose busiest server has less to do than this is left alone.
   double least_busy = 0.15;
   // A server that was found to be slow is trusted with `trust_growth` times as much after so many samples,
@@ -114,6 +116,7 @@ class LoadWatch {
     Recent busy;
     Recent us_per_row;
     Recent processor_us_per_row;
+    Recent stretch;     // of its work, as it was kept from running
     double cost = 0;    // us a row: smoothed for long, unless it jumps
     double growth = 0;  // bytes of memory a sample, smoothed
     // What it did when it was found to be slow; 0 = it was not, or has shown otherwise.
@@ -143,7 +146,7 @@ class LoadWatch {
               const std::vector<PartitionLoad>& loads) const;
   void Distrust(const std::vector<PlannedMove>& moves, const Uses& uses);
   // Rows that lie in caches cost less than others: what those of a server cost, in the usual ones. 1 for those
-  // alike.
+  // alike, and where one server is kept from running more than another: there it is not the rows that differ.
   double RowWeight(uint16_t node) const;
   double UsualCapacity() const;
   std::vector<ServerLoad> Loads() const;

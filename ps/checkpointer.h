@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checkpointer: makes partitions durable, each cut on its own in one short turn of the PS loop and
 // written by the executor, a few images a transaction. What an interval writes is spread over a part of it,
-// or workers would wait for all of it at once. Belongs to the PS loop; borrows the slots and the store. A failed write changes no claim: a full disk is tried again, any other failure is reported once
-// through `on_failure`, since after a failed sync only a restart tells what is on the disk.
+// or workers would wait for all of it at once. Belongs to the PS loop; borrows the slots and the store. A
+// failed write changes no claim: a full disk is tried again, any other failure is reported once through
+// `on_failure`, since after a failed sync only a restart tells what is on the disk.
 #pragma once
 
 #include <deque>
