@@ -58,17 +58,20 @@ MemoryKeeper::MemoryKeeper(uint64_t bytes) {
   begin_ = to_child[1];
 }
 
-MemoryKeeper::~MemoryKeeper() {
+MemoryKeeper::~MemoryKeeper() { End(); }
+
+void MemoryKeeper::End() {
   if (pid_ == 0) return;
   kill(pid_, SIGKILL);
-  waitpid(pid_, nullptr, 0);
+  waitpid(pid_, nullptr, 0);  // what is dead has given back all
   close(begin_);
+  pid_ = 0;
 }
 
 void MemoryKeeper::Release(GiveBack how) {
   if (pid_ == 0) return;
   if (how == GiveBack::kAtOnce) {
-    kill(pid_, SIGKILL);
+    End();
   } else {
     CHECK(write(begin_, "", 1) == 1);
   }

@@ -11,7 +11,7 @@ enum class GiveBack { kAtOnce, kBitByBit };
 
 // Memory that the system has already got: a child takes it, and gives it back when something begins that is
 // measured. A virtual machine whose host takes back what is free has none at hand otherwise, and each first
-// touch waits for it. Ends the process where the system refuses a pipe or a child.
+// touch waits for it. Ends the process where the system refuses a pipe, a child or the memory.
 class MemoryKeeper {
  public:
   // Returns when the child has touched `bytes`; 0 = no child.
@@ -24,6 +24,8 @@ class MemoryKeeper {
   void Release(GiveBack how);
 
  private:
+  void End();
+
   pid_t pid_ = 0;
   int begin_ = -1;
 };

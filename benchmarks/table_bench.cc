@@ -126,7 +126,12 @@ class Store {
     PushRows(runs, request.keys, gradients);
   }
   void TouchAhead() {
-    while (const size_t bytes = arena_.TouchAhead(2 << 20)) touched_ += bytes;
+    for (;;) {
+      const auto stretch = arena_.NextToTouch(2 << 20, 64 << 20);
+      if (stretch.bytes == 0) return;
+      RowArena::Touch(stretch);
+      touched_ += stretch.bytes;
+    }
   }
   uint64_t touched() const { return touched_; }
   uint64_t rows() const {

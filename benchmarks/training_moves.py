@@ -31,6 +31,7 @@ import cluster as clusters  # noqa: E402
 
 COUNTS = 13
 CATEGORIES = 26
+FILL_SECONDS = 900  # at most
 PLANS = (("scale", "--ps", "4"), ("scale", "--ps", "3"), ("migrate", "ps-0"))
 
 
@@ -132,12 +133,16 @@ def start(options, directory):
                 "epochs": 1_000_000, "partitions": options.partitions, "pull_ahead": options.pull_ahead}
     settings.update(dict(pair.split("=", 1) for pair in options.set))
     cluster = clusters.Cluster(options.bin, directory, settings)
-    epoch = time.monotonic()
-    while (status := cluster.status()) is None or status["job"]["records_done"] < 1.2 * options.records:
-        done = status["job"]["records_done"] if status else 0
-        print(f"\rfilling: {done} of {1.2 * options.records:.0f} records", end="", file=sys.stderr)
-        time.sleep(1)
-    print(f", {time.monotonic() - epoch:.0f} s", file=sys.stderr)
+    began, wanted, done = time.monotonic(), 1.2 * options.records, 0
+    while done < wanted:
+        if time.monotonic() - began > FILL_SECONDS:
+            cluster.run("down")
+            raise RuntimeError(f"only {done} records were learnt in {FILL_SECONDS} s")
+        time.sleep(0.5)
+        status = cluster.status()
+        done = status["job"]["records_done"] if status else done
+        print(f"\rfilling: {done} of {wanted:.0f} records", end="", file=sys.stderr)
+    print(f", {time.monotonic() - began:.0f} s", file=sys.stderr)
     return cluster
 
 
@@ -208,6 +213,9 @@ def main():
     parser.add_argument("--dir", default=None)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the cluster file")
     options = parser.parse_args()
+    for pair in options.set:
+        if "=" not in pair:
+            parser.error(f"--set {pair}: give KEY=VALUE, as in the cluster file")
     clusters.clean_up_when_told_to_end()
     directory = tempfile.mkdtemp(prefix="freshet-moves-", dir=options.dir)
     try:

@@ -135,8 +135,9 @@ base::Duration Checkpointer::WaitForTurn() const {
 // One partition a turn, so that requests are served in between.
 void Checkpointer::CutNext() {
   const base::Duration wait = queue_.empty() ? base::Duration(0) : WaitForTurn();
-  const bool enough = paused_ || group_->bytes >= options_.small_group_bytes;
-  if (queue_.empty() || group_->bytes >= options_.group_bytes || (wait.count() > 0 && enough)) {
+  const uint64_t small = std::min(options_.small_group_bytes, options_.group_bytes);
+  const uint64_t enough = wait.count() > 0 ? small : options_.group_bytes;
+  if (queue_.empty() || paused_ || group_->bytes >= enough) {
     WriteGroup();
     return;
   }

@@ -116,10 +116,4 @@ void RowArena::Touch([[maybe_unused]] const Stretch& stretch) {
 #endif
 }
 
-size_t RowArena::TouchAhead(size_t step_bytes) {
-  const Stretch stretch = NextToTouch(step_bytes, options_.touch_ahead_bytes);
-  if (stretch.bytes > 0) Touch(stretch);
-  return stretch.bytes;
-}
-
 }  // namespace freshet::ps

@@ -16,8 +16,6 @@ namespace freshet::ps {
 struct RowArenaOptions {
   // Bytes that may be in use at once; at most 64 GiB, the reach of a handle.
   uint64_t limit_bytes = uint64_t{64} << 30;
-  // How far behind the highest block TouchAhead prepares memory.
-  uint64_t touch_ahead_bytes = uint64_t{64} << 20;
 };
 
 // 0 names no row.
@@ -60,8 +58,6 @@ class RowArena {
   Stretch NextToTouch(size_t step_bytes, uint64_t ahead_bytes);
   // Has memory put behind it and leaves the content alone, so rows that lie there already are safe.
   static void Touch(const Stretch& stretch);
-  // Both; the bytes prepared.
-  size_t TouchAhead(size_t step_bytes);
   // Called when a block reaches further than all before.
   std::function<void()> on_growth;
 

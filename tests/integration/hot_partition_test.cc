@@ -23,7 +23,6 @@ namespace {
 
 using cli::Json;
 using protocol::Key;
-using protocol::PartitionId;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;

@@ -58,6 +58,18 @@ class CheckpointerTest : public ::testing::Test {
     ASSERT_TRUE(ReserveAndPush({&run, 1}, keys, gradients.data()));
     partition.RecordApplied(kLog, span);
   }
+  // A spread checkpoint of four partitions that has just begun: the first is cut.
+  Checkpointer& StartSpread() {
+    options_.spread = seconds(4);
+    Serve(4);
+    Checkpointer& checkpointer = Start();
+    for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
+    runtime_.Advance(kInterval);
+    return checkpointer;
+  }
+  void ExpectAllClaimed() {
+    for (uint16_t p = 0; p < 4; ++p) EXPECT_GT(Claimed(p), 0u) << "partition " << p;
+  }
   protocol::Offset Claimed(uint16_t p) const {
     return slots_[p].durable.empty() ? 0 : slots_[p].durable.front().watermark;
   }
@@ -302,16 +314,12 @@ TEST_F(CheckpointerTest, PausesThatInterruptItAgainAndAgainKeepNoPartitionFromTh
     ASSERT_TRUE(idle);
     checkpointer.Resume();
   }
-  for (uint16_t p = 0; p < 4; ++p) EXPECT_GT(Claimed(p), 0u) << "partition " << p;
+  ExpectAllClaimed();
 }
 
 TEST_F(CheckpointerTest, WritesAreSpreadOverAPartOfTheInterval) {
-  options_.spread = seconds(4);
   options_.group_bytes = 1;
-  Serve(4);
-  Start();
-  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
-  runtime_.Advance(kInterval);
+  StartSpread();
   std::vector<size_t> written;
   for (int second = 0; second < 4; ++second) {
     runtime_.Settle();
@@ -341,11 +349,7 @@ TEST_F(CheckpointerTest, WhileTurnsAreWaitedForGroupsAreSmall) {
 }
 
 TEST_F(CheckpointerTest, AFlushWaitsForNoTurn) {
-  options_.spread = seconds(4);
-  Serve(4);
-  Checkpointer& checkpointer = Start();
-  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
-  runtime_.Advance(kInterval);  // the first is cut, the others wait
+  Checkpointer& checkpointer = StartSpread();
   Learn(0, {1, 2});
   bool done = false;
   checkpointer.Flush([&] { done = true; });
@@ -356,49 +360,65 @@ TEST_F(CheckpointerTest, AFlushWaitsForNoTurn) {
 }
 
 TEST_F(CheckpointerTest, WhatBeganToServeWaitsForNoTurn) {
-  options_.spread = seconds(4);
-  Serve(4);
-  Checkpointer& checkpointer = Start();
-  for (uint16_t p = 0; p < 3; ++p) Learn(p, {0, 1});
-  slots_[3].state = SlotState::kLoading;
-  runtime_.Advance(kInterval);
-  slots_[3].state = SlotState::kServing;
+  Checkpointer& checkpointer = StartSpread();
+  slots_.resize(5);
+  slots_[4].state = SlotState::kServing;
+  slots_[4].tenure = Tenure(1);
+  slots_[4].partition = std::make_unique<Partition>(PartitionId(4), tables_, arena_);
   checkpointer.Soon();
   runtime_.Settle();
-  EXPECT_EQ(slots_[3].saved.tenure, Tenure(1));
+  EXPECT_EQ(slots_[4].saved.tenure, Tenure(1));
+}
+
+TEST_F(CheckpointerTest, WhatBeganToServeWaitsForNoTurnBehindAPauseEither) {
+  options_.group_bytes = 1;
+  Checkpointer& checkpointer = StartSpread();
+  checkpointer.Soon();
+  ASSERT_EQ(runtime_.queued(), 1u);
+  bool idle = false;
+  checkpointer.Pause([&idle] { idle = true; });
+  runtime_.WorkOne();
+  ASSERT_TRUE(idle);
+  EXPECT_EQ(Claimed(3), 0u);
+  checkpointer.Resume();
+  runtime_.Settle();
+  ExpectAllClaimed();
 }
 
 TEST_F(CheckpointerTest, APauseWaitsForNoTurn) {
-  options_.spread = seconds(4);
-  Serve(4);
-  Checkpointer& checkpointer = Start();
-  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
-  runtime_.Advance(kInterval);
+  Checkpointer& checkpointer = StartSpread();
   bool idle = false;
   checkpointer.Pause([&idle] { idle = true; });
   runtime_.Settle();
   EXPECT_TRUE(idle);
   EXPECT_EQ(store_.writes.size(), 1u);  // what was cut
   checkpointer.Resume();
-  idle = false;
-  // Now the next has been cut; between two groups there is nothing to write.
-  runtime_.Advance(milliseconds(1));
-  checkpointer.Pause([&idle] { idle = true; });
-  runtime_.Settle();
-  EXPECT_TRUE(idle);
-  checkpointer.Resume();
   runtime_.Advance(kInterval);
   runtime_.Settle();
-  for (uint16_t p = 0; p < 4; ++p) EXPECT_EQ(Claimed(p), 1u) << "partition " << p;
+  ExpectAllClaimed();
 }
 
-TEST_F(CheckpointerTest, APauseBetweenTwoGroupsWritesNothing) {
-  options_.spread = seconds(4);
-  options_.group_bytes = 1;
+TEST_F(CheckpointerTest, APauseWritesOnlyWhatIsCutAlsoWithoutTurns) {
   Serve(4);
   Checkpointer& checkpointer = Start();
   for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
+  bool idle = false;
+  runtime_.runtime().timers.After(kInterval, [&] {
+    checkpointer.Pause([&idle] { idle = true; });  // behind the cut of the first
+  });
   runtime_.Advance(kInterval);
+  runtime_.Settle();
+  EXPECT_TRUE(idle);
+  ASSERT_EQ(store_.writes.size(), 1u);
+  EXPECT_EQ(store_.writes[0].size(), 1u);
+  checkpointer.Resume();
+  runtime_.Settle();
+  ExpectAllClaimed();
+}
+
+TEST_F(CheckpointerTest, APauseBetweenTwoGroupsWritesNothing) {
+  options_.group_bytes = 1;
+  Checkpointer& checkpointer = StartSpread();
   runtime_.Settle();
   ASSERT_EQ(store_.writes.size(), 1u);
   bool idle = false;
@@ -408,7 +428,7 @@ TEST_F(CheckpointerTest, APauseBetweenTwoGroupsWritesNothing) {
   checkpointer.Resume();
   runtime_.Advance(kInterval);
   runtime_.Settle();
-  for (uint16_t p = 0; p < 4; ++p) EXPECT_EQ(Claimed(p), 1u) << "partition " << p;
+  ExpectAllClaimed();
 }
 
 TEST_F(CheckpointerTest, RequestsAreServedBetweenTheCutsOfPartitions) {

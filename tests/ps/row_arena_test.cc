@@ -71,12 +71,14 @@ TEST(RowArena, LiveBlocksNeverOverlap) {
 }
 
 TEST(RowArena, TouchesAheadInBoundedStepsAndThenStops) {
-  RowArena arena({.limit_bytes = 64 * kMiB, .touch_ahead_bytes = 8 * kMiB});
+  RowArena arena({.limit_bytes = 64 * kMiB});
   ASSERT_NE(arena.Allocate(4 * kMiB), nullptr);
   size_t touched = 0;
-  while (const size_t step = arena.TouchAhead(2 * kMiB)) {
-    EXPECT_LE(step, 2 * kMiB);
-    touched += step;
+  for (;;) {
+    const auto stretch = arena.NextToTouch(2 * kMiB, 8 * kMiB);
+    if (stretch.bytes == 0) break;
+    EXPECT_LE(stretch.bytes, 2 * kMiB);
+    touched += stretch.bytes;
   }
   EXPECT_GE(touched, 8 * kMiB);
   EXPECT_LE(touched, 32 * kMiB);
@@ -86,7 +88,10 @@ TEST(RowArena, TouchingKeepsWhatIsThere) {
   RowArena arena({.limit_bytes = 16 * kMiB});
   std::byte* block = arena.Allocate(kMiB);
   std::memset(block, 0x5A, kMiB);
-  while (arena.TouchAhead(4 * kMiB) > 0) {
+  for (;;) {
+    const auto stretch = arena.NextToTouch(4 * kMiB, 64 * kMiB);
+    if (stretch.bytes == 0) break;
+    RowArena::Touch(stretch);
   }
   for (size_t i = 0; i < kMiB; i += 999) ASSERT_EQ(block[i], std::byte{0x5A});
 }

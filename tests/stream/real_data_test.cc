@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Real files, where they are: FRESHET_DATA_DIR, else ../shared/data beside the source tree.
+// Real files, where they are.
 #include <gmock/gmock.h>
 
 #include <set>
 
+#include "tests/base/data_file.h"
 #include "tests/stream/testing.h"
 
 namespace freshet::stream {
 namespace {
 
-std::string DataFile(const std::string& name) {
-  const char* directory = std::getenv("FRESHET_DATA_DIR");
-  const std::string root =
-      directory != nullptr ? directory : std::string(FRESHET_SOURCE_DIR) + "/../shared/data";
-  const std::string path = root + "/" + name;
-  return std::filesystem::exists(path) ? path : "";
-}
-
-#define NEEDS(path, name)                  \
-  const std::string path = DataFile(name); \
-  if (path.empty()) GTEST_SKIP() << "the data file " << name << " is not on this machine"
+#define NEEDS(path, name)                        \
+  const std::string path = base::DataFile(name); \
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << base::NoData(name)
 
 TEST(RealDataTest, MovielensRatings) {
   NEEDS(path, "ml-latest-small/ratings.csv");

@@ -3,14 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <string>
 #include <vector>
 
+#include "tests/base/data_file.h"
 #include "tests/worker/model/local_trainer.h"
 
 namespace freshet::worker {
@@ -24,15 +23,11 @@ uint64_t HashField(uint64_t field, const std::string& value) {
   return base::Mix64(hash + base::Mix64(field));
 }
 
-std::filesystem::path DataDir() {
-  const char* set = std::getenv("FRESHET_DATA_DIR");
-  if (set != nullptr) return set;
-  return std::filesystem::path(FRESHET_SOURCE_DIR) / ".." / "shared" / "data";
-}
+constexpr const char* kRatings = "ml-latest-small/ratings.csv";
 
 // userId,movieId,rating,timestamp; label: rating >= 4. Empty if the file is not there.
 std::vector<LocalBatch> ReadRatings() {
-  std::ifstream file(DataDir() / "ml-latest-small" / "ratings.csv");
+  std::ifstream file(base::DataFile(kRatings));
   std::vector<LocalBatch> batches;
   std::string line;
   std::getline(file, line);
@@ -75,10 +70,7 @@ class MovielensTest : public testing::TestWithParam<Figure> {};
 
 TEST_P(MovielensTest, DefaultsReachTheAucOfAPyTorchLoop) {
   const std::vector<LocalBatch> batches = ReadRatings();
-  if (batches.empty()) {
-    GTEST_SKIP() << "NO DATA: " << DataDir() / "ml-latest-small" / "ratings.csv"
-                 << " is absent; set FRESHET_DATA_DIR";
-  }
+  if (batches.empty()) GTEST_SKIP() << base::NoData(kRatings);
   const Figure figure = GetParam();
   for (const uint64_t seed : {1, 2, 3}) {
     const auto validation = Train({figure.model, {}, {0, 2}, seed}, batches);
