@@ -371,10 +371,14 @@ TEST_F(CheckpointerTest, WhatBeganToServeWaitsForNoTurn) {
 }
 
 TEST_F(CheckpointerTest, WhatBeganToServeWaitsForNoTurnBehindAPauseEither) {
+  options_.spread = seconds(4);
   options_.group_bytes = 1;
-  Checkpointer& checkpointer = StartSpread();
+  Serve(4);
+  Checkpointer& checkpointer = Start();
+  for (uint16_t p = 0; p < 4; ++p) Learn(p, {0, 1});
   checkpointer.Soon();
-  ASSERT_EQ(runtime_.queued(), 1u);
+  runtime_.Advance(milliseconds(60));
+  ASSERT_EQ(runtime_.queued(), 1u);  // the first group
   bool idle = false;
   checkpointer.Pause([&idle] { idle = true; });
   runtime_.WorkOne();
