@@ -109,6 +109,8 @@ TEST(WorkMeter, AThreadThatWaitsForAProcessorIsSlow) {
   });
   EXPECT_NEAR(busy, 1.0, 0.05);
   EXPECT_NEAR(meter.availability(), 0.25, 0.02);
+  EXPECT_NEAR(static_cast<double>(meter.processor_us()) / static_cast<double>(meter.busy_us()),
+              meter.availability(), 0.01);
 }
 
 TEST(WorkMeter, WithoutProcessorTimesTheClockCounts) {
