@@ -43,7 +43,8 @@ class Checkpointer {
   std::function<void()> on_saved;
 
   void Start();
-  // A slot began to serve: its claim needs an image of its own tenure soon.
+  // What changed is to be durable soon: a slot began to serve and its claim needs an image of its own
+  // tenure, or memory is full.
   void Soon();
   // Calls `done` when everything applied before this call is durable.
   void Flush(std::function<void()> done);

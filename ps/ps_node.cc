@@ -271,10 +271,20 @@ void PsNode::HeartbeatSoon() {
   heartbeat_timer_ = runtime_.timers.After(milliseconds(1), [this] { Heartbeat(); });
 }
 
+// While memory is full a batch that waits keeps its worker from learning again what a crash takes away. So
+// what was learnt until then becomes durable now.
+void PsNode::NoteRefused() {
+  if (std::exchange(refused_, data_.refused()) == data_.refused()) return;
+  const base::Instant now = runtime_.clock.Now();
+  const auto last = std::exchange(last_refused_, now);
+  if (!last || now - *last > options_.checkpoint.interval) checkpointer_.Soon();
+}
+
 void PsNode::Heartbeat() {
   runtime_.timers.Cancel(heartbeat_timer_);
   heartbeat_timer_ = runtime_.timers.After(heartbeat_interval_, [this] { Heartbeat(); });
   for (Slot& slot : slots_) slot.frozen = slot.frozen && !MUTANT(kUnfreezeAlone);
+  NoteRefused();
   // A heartbeat is never repeated: the next one says more.
   heartbeat_calls_.Add(rpc_.Call(
       master_, sender_, BuildHeartbeat(), {}, {.deadline = seconds(5), .attempt = seconds(5)},

@@ -73,6 +73,7 @@ class PsNode : public transport::PacketHandler {
                 base::Result<std::vector<protocol::Image>> images);
   void Heartbeat();
   void HeartbeatSoon();
+  void NoteRefused();
   void OnHeartbeatReply(base::Result<protocol::Packet> reply);
   protocol::PsHeartbeat BuildHeartbeat() const;
   void WatchDrain(uint64_t images_saved, const std::function<void()>& leave);
@@ -119,6 +120,8 @@ class PsNode : public transport::PacketHandler {
   base::TimerId drain_timer_;
   transport::CallWindow heartbeat_calls_{rpc_};
   std::deque<std::pair<protocol::PartitionId, protocol::Tenure>> to_load_;
+  uint64_t refused_ = 0;  // pushes, when it was looked at last
+  std::optional<base::Instant> last_refused_;
   bool load_running_ = false;
   bool draining_ = false;
   bool exited_ = false;

@@ -130,7 +130,7 @@ def start_small(options, cluster, directory):
     return subprocess.Popen(
         [os.path.join(options.bin, "freshet-ps"), "--name", SMALL, "--master", address, "--dir",
          os.path.join(directory, SMALL), "--memory-limit", f"{options.small_mib}MiB"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stdout=subprocess.DEVNULL, stderr=open(os.path.join(directory, SMALL + ".log"), "a", encoding="utf-8"))
 
 
 def settings(options, log, max_ps):
@@ -155,24 +155,38 @@ def fill_up(options, cluster, watch, problems):
         problems.append("nobody was relieved by moving partitions")
 
 
+def kill_fullest(cluster, watch, before, problems):
+    """What was learnt until memory was full is there again; nothing else could be while it is full."""
+    ours = [n for n in cluster.servers().values() if n["name"] != SMALL]  # nobody would start it again
+    victim = max(ours, key=lambda n: (n["refused_pushes"] > 0, n["memory_bytes"] / n["memory_limit_bytes"]))
+    if victim["refused_pushes"] == 0:
+        # Only the small one is full, and only who is full hurries to make durable what it has.
+        watch.until(lambda status: False, 20)
+    name = watch.victim = victim["name"]
+    os.kill(cluster.servers()[name]["pid"], signal.SIGKILL)
+    watch.killed += 1
+
+    def is_back(status):
+        serving = [e for e in cluster.events("ps_serving") if e["node"] == name]
+        return (serving and cluster.servers(status)[name]["restarts"] == 1 and
+                status["job"]["records_done"] >= before)
+
+    if not watch.until(is_back, 30):
+        problems.append(f"{name} is full and does not come back from a kill with what it had learnt")
+
+
 def stay_full(options, cluster, watch, problems):
     before = watch.look()["job"]["records_done"]
     watch.until(lambda status: False, options.full_seconds)
-    victim = max(cluster.servers().values(), key=lambda n: n["memory_bytes"] / n["memory_limit_bytes"])
-    if victim["name"] != SMALL:  # nobody would start it again
-        os.kill(victim["pid"], signal.SIGKILL)
-        watch.killed += 1
-        watch.victim = victim["name"]
-        if not watch.until(lambda s: cluster.servers(s)[victim["name"]]["restarts"] == 1 and
-                           s["job"]["records_done"] >= before, 30):
-            problems.append("a full server that is killed does not come back")
+    kill_fullest(cluster, watch, before, problems)
     status = watch.look()
     print(f"full for {options.full_seconds} s: {status['job']['records_done'] - before} records were learnt, "
           f"{status['job']['lag_records']} wait")
     workers = [n for n in status["nodes"] if n["role"] == "worker"]
     print("worker's memory:", [f"{resident_mib(n['pid']):.0f} MiB" for n in workers])
-    if any(n["state"] != "running" for n in status["nodes"]):
-        problems.append("somebody does not run")
+    absent = [f"{n['name']} {n['state']}" for n in status["nodes"] if n["state"] != "running"]
+    if absent:
+        problems.append(f"somebody does not run: {absent}")
 
 
 def make_room(options, cluster, log, watch, problems):
@@ -181,7 +195,8 @@ def make_room(options, cluster, log, watch, problems):
     with open(file, "w", encoding="utf-8") as out:
         for key, value in settings(options, log, options.max_ps + 3).items():
             out.write(f"{key}: {value}\n")
-    cluster.run("up", "-f", file)
+    # It runs only once the small one is back, which is not its own to start.
+    cluster.run("up", "-f", file, "--timeout-ms", "1000")
     small = start_small(options, cluster, os.path.dirname(cluster.dir))
     if not watch.until(lambda status: status["job"]["lag_records"] == 0 and
                        status["job"]["records_done"] == log.written, 180):

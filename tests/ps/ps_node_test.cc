@@ -47,12 +47,12 @@ protocol::View MakeView(uint64_t number, uint64_t tenure) {
 
 class PsNodeTest : public ::testing::Test {
  protected:
-  PsNodeTest() {
+  explicit PsNodeTest(uint64_t memory_bytes = 1 << 28) {
     PsOptions options;
     options.name = "ps-0";
     options.address = "tcp://a:1";
     options.master = "tcp://master:1";
-    options.memory_limit_bytes = 1 << 28;
+    options.memory_limit_bytes = memory_bytes;
     node_ = std::make_unique<PsNode>(options, runtime_.runtime(), endpoint_, store_,
                                      [this](int code, const std::string& why) {
                                        exit_code_ = code;
@@ -97,6 +97,19 @@ class PsNodeTest : public ::testing::Test {
       statuses.push_back(static_cast<PartitionStatus>(code));
     }
     return statuses;
+  }
+  // To the partition of the row, which it returns.
+  uint16_t PushAudit(Span span, const protocol::AuditRow& row) {
+    const uint16_t p = protocol::PartitionOf(protocol::kAuditTable, row.key, kPartitions).value();
+    const protocol::PushRequest push{kLog, span, {p}, {{protocol::kAuditTable, 1}}};
+    const uint32_t count = 1;
+    const auto bytes = [](const auto& value) {
+      return protocol::Buffer::Copy(std::as_bytes(std::span(&value, 1)));
+    };
+    node_->OnPacket(kWorker,
+                    protocol::EncodePacket(kFromWorker, RequestId(++request_), push,
+                                           {bytes(count), bytes(row.key), bytes(row.counters)}));
+    return p;
   }
   protocol::PsHeartbeat NextHeartbeat() {
     endpoint_.sent.clear();
@@ -364,21 +377,58 @@ TEST_F(PsNodeTest, ItLeavesOnceWhenTheClusterIsStopped) {
 TEST_F(PsNodeTest, AnAuditIsTheAppliedSetsAndRowsOfOneMoment) {
   Serve();
   const auto row = protocol::AuditRowsOf(kLog, {0, 3}, {1}).front();
-  const uint16_t p = protocol::PartitionOf(protocol::kAuditTable, row.key, kPartitions).value();
-  protocol::PushRequest push{kLog, {0, 3}, {p}, {{protocol::kAuditTable, 1}}};
-  const uint32_t count = 1;
-  const auto bytes = [](const auto& value) {
-    return protocol::Buffer::Copy(std::as_bytes(std::span(&value, 1)));
-  };
-  node_->OnPacket(kWorker,
-                  protocol::EncodePacket(kFromWorker, RequestId(1), push,
-                                         {bytes(count), bytes(row.key), bytes(row.counters)}));
+  const uint16_t p = PushAudit({0, 3}, row);
   Send(2, protocol::AuditRequest());
   const auto audit = endpoint_.TakeOne<protocol::AuditReply>().Body<protocol::AuditReply>();
   ASSERT_EQ(audit.partitions.size(), kPartitions);
   EXPECT_EQ(audit.partitions[p].applied.Of(kLog), (protocol::SpanSet{{0, 3}}));
   EXPECT_EQ(audit.partitions[p].keys, std::vector<uint64_t>{row.key});
   EXPECT_EQ(audit.partitions[p].counters, (std::vector<uint64_t>{3, 3, 1, 0}));
+}
+
+class FullPsNodeTest : public PsNodeTest {
+ protected:
+  FullPsNodeTest() : PsNodeTest(8 << 10) {}
+
+  // The next row of which the push is refused.
+  void PushUntilRefused() {
+    endpoint_.sent.clear();
+    for (bool refused = false; !refused; offset_ += protocol::kAuditRun) {
+      const Span span{offset_, offset_ + 1};
+      PushAudit(span, protocol::AuditRowsOf(kLog, span, {}).front());
+      const auto reply = endpoint_.TakeOne<protocol::PushReply>().Body<protocol::PushReply>();
+      refused = reply.statuses.front() == static_cast<uint8_t>(PartitionStatus::kOutOfMemory);
+      ASSERT_LT(offset_, 1'000'000u) << "it is never full";
+    }
+  }
+
+  uint64_t offset_ = 0;
+};
+
+TEST_F(FullPsNodeTest, WhatWasLearntBecomesDurableWhenMemoryIsFull) {
+  Serve();
+  runtime_.Advance(seconds(1));
+  runtime_.Settle();
+  store_.writes.clear();
+  PushUntilRefused();
+  const auto has_row = [&](const Slot& slot) {
+    return slot.serving() && slot.partition->rows() > 0;
+  };
+  const auto learnt = std::count_if(node_->slots().begin(), node_->slots().end(), has_row);
+  ASSERT_GT(learnt, 0);
+  runtime_.Advance(milliseconds(300));
+  runtime_.Settle();
+  ASSERT_EQ(store_.writes.size(), 1u);
+  EXPECT_EQ(store_.writes.front().size(), static_cast<size_t>(learnt));
+  // As long as it stays full that was it: whoever waits tries again and again.
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_EQ(Push({2'000'000u + 10 * i, 2'000'000u + 10 * i + 1}, {0}).front(),
+              PartitionStatus::kOk);
+    PushUntilRefused();
+    runtime_.Advance(seconds(1));
+    runtime_.Settle();
+  }
+  EXPECT_EQ(store_.writes.size(), 1u);
 }
 
 TEST_F(PsNodeTest, PacketsOfOthersAndGarbageChangeNothing) {
