@@ -295,11 +295,19 @@ void LoadWatch::Distrust(const std::vector<PlannedMove>& moves, const Uses& uses
         std::any_of(moves.begin(), moves.end(),
                     [&, own = node](const PlannedMove& move) { return move.from == own; });
     if (!sheds || server.cost <= 0 || uses.of.at(node) < uses.even * options_.act_above) continue;
-    server.trust_samples = server.trusted > 0
-                               ? std::min(server.trust_samples * 2, options_.trust_samples_most)
-                               : options_.trust_samples;
+    // It failed only if it was tried: who sheds once more is still slow, not slow again.
+    const uint32_t before = server.trusted > 0 ? server.trust_samples : 0;
+    const uint32_t after = std::exchange(server.tried, false) ? before * 2 : before;
+    server.trust_samples = std::clamp(after, options_.trust_samples, options_.trust_samples_most);
     server.trusted = 1e6 / server.cost;
     server.trust_age = 0;
+  }
+}
+
+void LoadWatch::NoteGiven(const std::vector<PlannedMove>& moves) {
+  for (const PlannedMove& move : moves) {
+    const auto to = servers_.find(move.to);
+    if (to != servers_.end()) to->second.tried = true;
   }
 }
 
@@ -319,6 +327,7 @@ std::optional<LoadWatch::Advice> LoadWatch::LookAtLoad(const std::vector<Place>&
   const bool employs = then.lowest >= uses.lowest * options_.worth_underused;
   if (!relieves && !employs) return std::nullopt;
   Distrust(advice.moves, uses);
+  NoteGiven(advice.moves);
   advice.request.kind = PlanKind::kEvenLoad;
   advice.request.node = names[uses.busiest];
   advice.why =

@@ -123,6 +123,7 @@ class LoadWatch {
     double trusted = 0;
     uint32_t trust_age = 0;  // samples
     uint32_t trust_samples = 0;
+    bool tried = false;  // it was given something since
   };
   struct Uses {
     std::map<uint16_t, double> of;
@@ -145,6 +146,7 @@ class LoadWatch {
   Uses UsesOf(const std::vector<protocol::Place>& places,
               const std::vector<PartitionLoad>& loads) const;
   void Distrust(const std::vector<PlannedMove>& moves, const Uses& uses);
+  void NoteGiven(const std::vector<PlannedMove>& moves);
   // Rows that lie in caches cost less than others: what those of a server cost, in the usual ones. 1 for those
   // alike, and where one server is kept from running more than another: there it is not the rows that differ.
   double RowWeight(uint16_t node) const;

@@ -141,9 +141,9 @@ class Run:
         self.throttles[slow].share(self.options.share)
         wanted = 0.8 * PARTITIONS / self.options.ps
         took = settle(self.cluster, self.trace,
-                      lambda status: self.cluster.servers(status)[slow]["partitions"] >= wanted, 5, 240)
+                      lambda status: self.cluster.servers(status)[slow]["partitions"] >= wanted, 5, 360)
         if took is None:
-            self.problems.append("the load did not come back within 240 s")
+            self.problems.append("the load did not come back within 360 s")
         print(f"fast again: its load is back after {took or -1:.0f} s")
         self.measure("fast again")
 

@@ -184,6 +184,20 @@ TEST_F(LoadWatchTest, LoadComesBackToAServerThatIsFastAgain) {
   EXPECT_GE(Owned(1), 8);
 }
 
+TEST_F(LoadWatchTest, WhoShedsTwiceWasNotTriedTwice) {
+  const auto once = Within(20, 20, 80);
+  ASSERT_TRUE(once);
+  Follow(*once);
+  const auto more = Within(30, 20, 240);
+  ASSERT_TRUE(more);
+  Follow(*more);
+  ASSERT_LE(Owned(1), 2);
+  // The wait is that of one who was found to be slow for the first time, not twice as long.
+  const auto back = Within(58, 20, 20);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->moves.front().to, 1);
+}
+
 TEST_F(LoadWatchTest, ANoisyMachineIsNoReason) {
   uint32_t state = 1;
   const auto noise = [&state] {  // a factor between 0.6 and 1.6
